@@ -1,0 +1,127 @@
+"""The errors users may meet, as one tree.
+
+Every message says what is wrong, what was given, and what to do::
+
+    MlpipeError
+     +- DefinitionError            a pipeline, module or workspace file (or object) that cannot be used
+     +- ParameterError             a value given at trigger time that its parameter refuses
+     +- SourceError                a source directory that cannot be packed
+     +- DataError                  data that is missing, unreadable or not allowed
+     |   +- DataChangedError       data that is no longer what was bound
+     +- EnvironmentBuildError      requirements that cannot be locked or installed
+     +- StoreError                 the output store
+     |   +- StoreUnreachableError  it does not answer, or refuses to read or write
+     |   +- StoreNotExclusiveError it cannot create a file exclusively, so it cannot be shared
+     |   +- RecordFormatError      an entry that a newer version wrote, or that is damaged
+     +- PlanError                  a run whose plan is missing or does not fit the step
+     +- StepError                  a step that did not succeed
+         +- CommandFailedError     its command ended with an exit code or a signal
+         +- OutputMissingError     its command succeeded and left a declared output unwritten
+         +- InputModifiedError     its command wrote into its inputs
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class MlpipeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One fault of a definition: where it is, what was given, what to write instead.
+
+    ``line`` and ``column`` count from 1; they are 0 for definitions written in Python.
+    """
+
+    file: str
+    line: int
+    column: int
+    where: str
+    message: str
+    remedy: str = ""
+    value: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        """One line a person can act on, in the form compilers use."""
+        place = f"{self.file}:{self.line}:{self.column}: " if self.line else (f"{self.file}: " if self.file else "")
+        subject = f"{self.where}: " if self.where else ""
+        given = f" (given: {self.value})" if self.value else ""
+        remedy = f". {self.remedy}" if self.remedy else ""
+        return f"{place}{subject}{self.message}{given}{remedy}"
+
+
+class DefinitionError(MlpipeError):
+    """A definition with one or more problems; all of them come at once, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        count = len(self.problems)
+        head = "1 problem" if count == 1 else f"{count} problems"
+        super().__init__(head + ":\n" + "\n".join(f"  {problem}" for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[DefinitionError], tuple[tuple[Problem, ...]]]:
+        """Pickle by problems, since the message is derived from them."""
+        return type(self), (self.problems,)
+
+
+class ParameterError(MlpipeError):
+    """A value given at trigger time that its parameter refuses."""
+
+
+class SourceError(MlpipeError):
+    """A source directory that cannot be packed."""
+
+
+class DataError(MlpipeError):
+    """Data that is missing, unreadable or not allowed."""
+
+
+class DataChangedError(DataError):
+    """Data that is no longer what was bound when the step was planned."""
+
+
+class EnvironmentBuildError(MlpipeError):
+    """Requirements that cannot be locked or installed."""
+
+
+class StoreError(MlpipeError):
+    """The output store cannot do what was asked."""
+
+
+class StoreUnreachableError(StoreError):
+    """The store does not answer, or refuses to read or write."""
+
+
+class StoreNotExclusiveError(StoreError):
+    """The store cannot create a file exclusively, so runs cannot share it."""
+
+
+class RecordFormatError(StoreError):
+    """An entry of the store that a newer version wrote, or that is damaged."""
+
+
+class PlanError(MlpipeError):
+    """A run whose plan is missing or does not fit the step."""
+
+
+class StepError(MlpipeError):
+    """A step that did not succeed."""
+
+
+class CommandFailedError(StepError):
+    """The command of a step ended with an exit code other than 0, or by a signal."""
+
+
+class OutputMissingError(StepError):
+    """The command succeeded and left a declared output unwritten."""
+
+
+class InputModifiedError(StepError):
+    """The command wrote into its inputs."""

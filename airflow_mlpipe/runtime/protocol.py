@@ -1,0 +1,286 @@
+"""What crosses a process boundary: the message into a step, the message out of it, the names a script sees.
+
+Written once, versioned, standard library only. A message of a newer version is refused by name.
+
+A `StepSpec` is *complete* when every input has a digest; until its producers have run it is a draft, whose
+inputs name the step and output they wait for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeAlias
+
+from airflow_mlpipe.exceptions import RecordFormatError
+
+VERSION = 1
+
+Scalar: TypeAlias = "str | int | float | bool | None"
+"""The typed value of a parameter."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A part of an argument that only the launcher can fill in.
+
+    ``kind`` is ``input`` or ``output`` (becomes the path, or the URI for mode ``direct``), ``parameter``, ``run``
+    (becomes the text of the value) or ``interpreter`` (becomes the Python of the step's environment; no name).
+    """
+
+    kind: str
+    name: str = ""
+
+
+Argument: TypeAlias = "tuple[str | Reference, ...]"
+"""One element of the command line: literal texts and references, joined without a separator."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What some data is, wherever it lies: ``kind`` is ``file`` or ``folder``, ``digest`` is ``sha256:<hex>``.
+
+    ``digest`` may also be ``version:<token>`` or ``path:<uri>``, for external data compared that way.
+    ``size`` is in bytes, ``files`` the number of files.
+    """
+
+    kind: str
+    digest: str
+    size: int
+    files: int
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a step: where it lies and what it must be.
+
+    ``producer`` is ``(step, output)`` for the output of another step of the run. ``datastore`` names the datastore
+    whose credentials open ``uri``; None stands for the output store itself, or for no credentials.
+    ``token`` is the version of external data that was bound, in the words of its filesystem.
+    """
+
+    uri: str | None = None
+    content: Content | None = None
+    mode: str = "mount"
+    producer: tuple[str, str] | None = None
+    datastore: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output of a step. ``kind`` is ``file``, ``folder`` or None for either.
+
+    ``destination`` is the URI that also receives a copy, opened with the credentials of ``datastore``.
+    """
+
+    kind: str | None = None
+    destination: str | None = None
+    datastore: str | None = None
+    asset: str | None = None
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """The software of a step on a local target.
+
+    ``lock`` is the digest of the requirements lock (its text lies among the snapshots), ``interpreter`` the Python to
+    use instead of the worker's own. ``secrets`` maps a variable to ``connection:<id>.<field>`` or ``variable:<key>``;
+    values never appear here. ``facts`` are what the fingerprint compares (operating system, architecture, Python
+    version); they are empty where ``compare`` leaves them out. ``observe`` says that the distributions the script
+    imports are recorded and must be the same at reuse.
+    """
+
+    interpreter: str | None = None
+    lock: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    observe: bool = False
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """Everything needed to run one step: the message into its step directory (``spec.json``).
+
+    ``command`` is the argument vector. ``code`` is the digest of the snapshot that becomes ``code/``, the working
+    directory, or None. ``parameters`` and ``run`` hold the values this step uses. ``source`` and ``target`` of a
+    data transfer are the input and the output named ``data``.
+    """
+
+    pipeline: str
+    step: str
+    kind: str
+    command: tuple[Argument, ...] = ()
+    code: str | None = None
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    run: Mapping[str, str] = field(default_factory=dict)
+    environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
+    version: int = VERSION
+
+    def waits_for(self) -> tuple[str, ...]:
+        """Return the steps whose outputs are not known yet, in the order of the inputs, each once."""
+        missing = (spec.producer[0] for spec in self.inputs.values() if spec.content is None and spec.producer)
+        return tuple(dict.fromkeys(missing))
+
+    def with_inputs(self, known: Mapping[str, InputSpec]) -> StepSpec:
+        """Return the same spec with some inputs filled in."""
+        return replace(self, inputs={**self.inputs, **known})
+
+
+@dataclass(frozen=True)
+class OutputRef:
+    """A published output: what it is, and where below the store's root."""
+
+    path: str
+    content: Content
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a command ended: the message out of its step directory (``result.json``).
+
+    ``error`` is None exactly when the step succeeded. ``exit_code`` is negative for a signal, as in `subprocess`.
+    ``tail`` holds the last lines of its output. ``observed`` maps each distribution the script imported to its
+    version. ``metrics`` is the last value of each name in ``metrics.jsonl``. Times are in seconds.
+    """
+
+    exit_code: int | None
+    error: str | None = None
+    tail: tuple[str, ...] = ()
+    seconds: float = 0.0
+    observed: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    outputs: Mapping[str, OutputRef] = field(default_factory=dict)
+    version: int = VERSION
+
+
+def dump(message: StepSpec | StepResult | InputSpec | OutputRef | Content) -> dict[str, Any]:
+    """Return a message as plain JSON data; what equals its default is left out."""
+    data: dict[str, Any] = _plain(message)
+    return data
+
+
+def load_spec(data: Mapping[str, Any]) -> StepSpec:
+    """Return the `StepSpec` that `dump` wrote.
+
+    :raises RecordFormatError: if a newer version wrote it, or it is damaged.
+    """
+    _check_version(data, "StepSpec")
+    try:
+        return StepSpec(
+            **{
+                **data,
+                "command": tuple(tuple(_part(part) for part in argument) for argument in data.get("command", ())),
+                "inputs": {name: load_input(value) for name, value in data.get("inputs", {}).items()},
+                "outputs": {name: OutputSpec(**value) for name, value in data.get("outputs", {}).items()},
+                "environment": EnvironmentSpec(**data.get("environment", {})),
+            }
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise _damaged("StepSpec", error) from error
+
+
+def load_result(data: Mapping[str, Any]) -> StepResult:
+    """Return the `StepResult` that `dump` wrote.
+
+    :raises RecordFormatError: if a newer version wrote it, or it is damaged.
+    """
+    _check_version(data, "StepResult")
+    try:
+        outputs = {name: load_output(value) for name, value in data.get("outputs", {}).items()}
+        return StepResult(**{"exit_code": None, **data, "tail": tuple(data.get("tail", ())), "outputs": outputs})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise _damaged("StepResult", error) from error
+
+
+def load_input(data: Mapping[str, Any]) -> InputSpec:
+    """Return the `InputSpec` that `dump` wrote."""
+    content = data.get("content")
+    producer = data.get("producer")
+    return InputSpec(
+        **{
+            **data,
+            "content": Content(**content) if content else None,
+            "producer": (producer[0], producer[1]) if producer else None,
+        }
+    )
+
+
+def load_output(data: Mapping[str, Any]) -> OutputRef:
+    """Return the `OutputRef` that `dump` wrote."""
+    return OutputRef(path=data["path"], content=Content(**data["content"]))
+
+
+def to_json(message: StepSpec | StepResult) -> bytes:
+    """Return a message as the bytes of ``spec.json`` or ``result.json``."""
+    return json.dumps(dump(message), ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
+
+
+def text_of(value: Scalar) -> str:
+    """Return the text a script sees for a value: ``true`` and ``false``, numbers as Python writes them."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def step_variables(spec: StepSpec, paths: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """Return the variables that tell a script its inputs, outputs and parameters.
+
+    :param paths: for each ``("input" | "output", name)`` the path or URI the script shall use.
+    """
+    variables: dict[str, str] = {}
+    for (kind, name), path in paths.items():
+        variables[f"MLPIPE_{kind.upper()}_{name.upper()}"] = path
+        variables[f"AZUREML_DATAREFERENCE_{name}"] = path
+    for name, value in spec.parameters.items():
+        variables[f"MLPIPE_PARAMETER_{name.upper()}"] = text_of(value)
+        variables[f"AML_PARAMETER_{name}"] = text_of(value)
+    for name, moment in spec.run.items():
+        variables[f"MLPIPE_RUN_{name.upper()}"] = moment
+    return variables
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 -- any of the messages' fields
+    if isinstance(value, Reference):
+        return {value.kind: value.name}
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {}
+        for item in fields(value):
+            content = _plain(getattr(value, item.name))
+            if content is not None and content not in ({}, []):
+                plain[item.name] = content
+        return plain
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _part(part: str | Mapping[str, str]) -> str | Reference:
+    if isinstance(part, str):
+        return part
+    ((kind, name),) = part.items()
+    return Reference(kind, name)
+
+
+def _check_version(data: Mapping[str, Any], what: str) -> None:
+    version = data.get("version")
+    if not isinstance(version, int):
+        raise _damaged(what, f"version {version!r}")
+    if version > VERSION:
+        message = (
+            f"this {what} has version {version}, written by a newer airflow-mlpipe; "
+            f"this one reads up to version {VERSION}: upgrade it"
+        )
+        raise RecordFormatError(message)
+
+
+def _damaged(what: str, reason: object) -> RecordFormatError:
+    return RecordFormatError(f"a {what} cannot be read: {reason}")
