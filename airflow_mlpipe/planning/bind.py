@@ -1,0 +1,200 @@
+"""From a step's definition and what is known of the world to a `StepSpec`, and from that to its components.
+
+Pure: code snapshots, environments and the places of data are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import assert_never
+
+from airflow_mlpipe.definitions import CommandStep, DataTransferStep, PythonScriptStep
+from airflow_mlpipe.definitions.expressions import Ref, parse, shell_text
+from airflow_mlpipe.exceptions import ParameterError
+from airflow_mlpipe.runtime.protocol import (
+    Argument,
+    EnvironmentSpec,
+    InputSpec,
+    OutputSpec,
+    Reference,
+    Scalar,
+    StepSpec,
+    dump,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from airflow_mlpipe.definitions import Step
+    from airflow_mlpipe.runtime.protocol import OutputRef
+
+DATA = "data"
+"""The name of the input and of the output of a data transfer."""
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What binding a step needs from outside.
+
+    ``inputs`` places every input: producer, or URI and datastore; contents are filled in later. ``outputs`` places
+    the destinations.
+    """
+
+    code: str | None = None
+    environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The typed values of the run: pipeline parameters, and ``run.*`` moments as ISO 8601 text in UTC."""
+
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    run: Mapping[str, str] = field(default_factory=dict)
+
+
+def bind(pipeline: str, step: Step, values: Values, facts: StepFacts) -> StepSpec:
+    """Return the spec of a step, with the contents of its inputs still to be filled in.
+
+    :raises ParameterError: if the step uses a ``run.*`` value that this run does not have.
+    """
+    own = {name: evaluate(value, values) for name, value in step.parameters.items()}
+    scope = replace(values, parameters={**values.parameters, **own})
+    used = _used(step)
+    return StepSpec(
+        pipeline=pipeline,
+        step=step.name,
+        kind=step.kind,
+        command=_command(step),
+        code=facts.code,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        parameters={**{name: scope.parameters[name] for name in sorted(_named(used, "parameters"))}, **own},
+        run={name: run_value(name, values) for name in sorted(_named(used, "run"))},
+        environment=replace(
+            facts.environment,
+            variables={name: substitute(text, scope) for name, text in facts.environment.variables.items()},
+        ),
+    )
+
+
+def evaluate(value: Scalar, values: Values) -> Scalar:
+    """Return a value: an expression alone keeps the type of what it names, one within a text becomes text."""
+    if not isinstance(value, str):
+        return value
+    match parse(value):
+        case (Ref() as ref,):
+            return _value_of(ref, values)
+        case parts:
+            return "".join(part if isinstance(part, str) else text_of(_value_of(part, values)) for part in parts)
+
+
+def substitute(text: str, values: Values) -> str:
+    """Return a text with its expressions replaced by the texts of their values."""
+    return text_of(evaluate(text, values))
+
+
+def run_value(name: str, values: Values) -> str:
+    """Return a ``run.*`` value.
+
+    :raises ParameterError: if this run does not have it: a run triggered by hand has no data interval.
+    """
+    if name not in values.run:
+        has = ", ".join(f"run.{known}" for known in sorted(values.run)) or "none"
+        message = f"this run has no run.{name}; it has {has}. Use run.run_after, which every run has"
+        raise ParameterError(message)
+    return values.run[name]
+
+
+def input_from(output: OutputRef, wanted: InputSpec, uri_of: Callable[[str], str]) -> InputSpec:
+    """Return an input that takes a published output."""
+    external = output.token is not None
+    return replace(
+        wanted,
+        uri=output.path if external else uri_of(output.path),
+        content=output.content,
+        datastore=output.datastore,
+        token=output.token,
+    )
+
+
+def components(spec: StepSpec) -> dict[str, Any]:
+    """Return what the fingerprint is made of, as plain JSON data (the rules: `DESIGN.md`, section 5).
+
+    Names of steps and pipelines, targets and modes of delivery are not in it.
+    """
+    return {
+        "kind": spec.kind,
+        "command": dump(spec)["command"] if spec.command else [],
+        "code": spec.code,
+        "environment": _environment(spec.environment),
+        "inputs": {name: given.content.digest if given.content else None for name, given in spec.inputs.items()},
+        "parameters": dict(spec.parameters),
+        "run": dict(spec.run),
+        "outputs": _outputs(spec),
+    }
+
+
+def _outputs(spec: StepSpec) -> dict[str, str | None]:
+    """A transfer is made of where it goes; the output of another step, of its name and kind."""
+    if spec.kind == "data_transfer":
+        return {name: output.destination for name, output in spec.outputs.items()}
+    return {name: output.kind for name, output in spec.outputs.items()}
+
+
+def _environment(environment: EnvironmentSpec) -> dict[str, Any]:
+    declared: dict[str, Any] = {
+        "variables": dict(environment.variables),
+        "secrets": sorted(environment.secrets),
+        "lock": environment.lock if environment.compare != "ignore" else None,
+    }
+    return {**environment.facts, **{name: value for name, value in declared.items() if value}}
+
+
+def _command(step: Step) -> tuple[Argument, ...]:
+    match step:
+        case PythonScriptStep():
+            return ((Reference("interpreter"),), (step.script_name,), *_arguments(step.arguments))
+        case CommandStep() if isinstance(step.command, str):
+            return (("sh",), ("-c",), (shell_text(step.command),))
+        case CommandStep():
+            return _arguments(step.command)
+        case DataTransferStep():
+            return ()
+        case _:
+            assert_never(step)
+
+
+_KINDS = {"parameters": "parameter", "inputs": "input", "outputs": "output", "run": "run"}
+
+
+def _arguments(texts: Iterable[str]) -> tuple[Argument, ...]:
+    return tuple(
+        tuple(part if isinstance(part, str) else Reference(_KINDS[part.kind], part.name) for part in parse(text))
+        for text in texts
+    )
+
+
+def _used(step: Step) -> tuple[Ref, ...]:
+    """Return the references whose values reach the command; those in paths count by the data they lead to."""
+    texts: list[str] = []
+    match step:
+        case PythonScriptStep():
+            texts += step.arguments
+        case CommandStep():
+            texts += [step.command] if isinstance(step.command, str) else step.command
+        case DataTransferStep():
+            pass
+    return tuple(part for text in texts for part in parse(text) if isinstance(part, Ref))
+
+
+def _named(refs: Iterable[Ref], kind: str) -> set[str]:
+    return {ref.name for ref in refs if ref.kind == kind}
+
+
+def _value_of(ref: Ref, values: Values) -> Scalar:
+    return run_value(ref.name, values) if ref.kind == "run" else values.parameters[ref.name]

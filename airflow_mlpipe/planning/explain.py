@@ -1,0 +1,168 @@
+"""Why a step runs: the difference of two sets of components, in words.
+
+Pure. `differences` compares what is bound now with what an earlier record was made from; `sentence` says one of the
+differences as a person would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FilesOf: TypeAlias = "Callable[[str], Mapping[str, str] | None]"
+"""The files of a code snapshot, path -> digest (and mode); None where the snapshot is gone."""
+
+_SHOWN_DIGEST = 12
+_MAX_FILES = 20
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One cause of a decision.
+
+    ``component`` is the component of the fingerprint that differs, or the circumstance (``record``, ``outputs``,
+    ``regenerate_outputs``, ``allow_reuse``, ``destination``, ``wait``). ``what`` names the part that differs: a file,
+    a parameter, an input. ``old`` and ``new`` are its two values, None where there is none.
+    """
+
+    component: str
+    what: str
+    old: str | None = None
+    new: str | None = None
+
+
+def dump_reasons(reasons: Sequence[Reason]) -> list[dict[str, str | None]]:
+    """Return reasons as plain JSON data."""
+    return [{"component": r.component, "what": r.what, "old": r.old, "new": r.new} for r in reasons]
+
+
+def load_reasons(data: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
+    """Return the reasons that `dump_reasons` wrote."""
+    return tuple(Reason(**item) for item in data)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], files_of: FilesOf) -> tuple[Reason, ...]:
+    """Return what differs between two sets of components, in the order a reader wants: code first.
+
+    :param files_of: gives the files of a snapshot, so that a changed file is named.
+    """
+    reasons: list[Reason] = []
+    order = ("kind", "command", "code", "environment", "inputs", "parameters", "run", "outputs")
+    for name in (*order, *sorted((old.keys() | new.keys()) - set(order))):
+        before, now = old.get(name), new.get(name)
+        if before == now and type(before) is type(now):
+            continue
+        if name == "code":
+            reasons += _code(before, now, files_of)
+        elif isinstance(before, Mapping) and isinstance(now, Mapping):
+            reasons += _entries(name, before, now)
+        else:
+            reasons.append(Reason(name, name, _shown(before), _shown(now)))
+    return tuple(reasons)
+
+
+def _code(before: str | None, now: str | None, files_of: FilesOf) -> Iterator[Reason]:
+    old = files_of(before) if before else {}
+    new = files_of(now) if now else {}
+    if old is None or new is None:
+        yield Reason("code", "source directory", _shown(before), _shown(now))
+        return
+    changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+    for path in changed[:_MAX_FILES]:
+        yield Reason("code", path, _shown(old.get(path)), _shown(new.get(path)))
+    if len(changed) > _MAX_FILES:
+        yield Reason("code", f"and {len(changed) - _MAX_FILES} more files")
+
+
+def _entries(component: str, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Reason]:
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key), new.get(key)
+        if before == now and type(before) is type(now) and (key in old) == (key in new):
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from _entries(component, before, now, f"{prefix}{key}.")
+        else:
+            yield Reason(
+                component,
+                prefix + key,
+                _shown(before) if key in old else None,
+                _shown(now) if key in new else None,
+            )
+
+
+def _shown(value: object) -> str | None:
+    """Return a value as a person reads it: digests short, booleans and numbers as written in YAML."""
+    match value:
+        case None:
+            return None
+        case bool():
+            return "true" if value else "false"
+        case str() if value.startswith("sha256:"):
+            digest, _, rest = value.removeprefix("sha256:").partition(" ")
+            return digest[:_SHOWN_DIGEST] + (f" {rest}" if rest else "")
+        case str():
+            return value
+        case Mapping():
+            return ", ".join(f"{key}={_shown(item)}" for key, item in sorted(value.items()))
+        case list() | tuple():
+            return " ".join(_argument(item) for item in value)
+        case _:
+            return repr(value)
+
+
+def _argument(item: object) -> str:
+    if isinstance(item, list | tuple):
+        return "".join(_argument(part) for part in item)
+    if isinstance(item, Mapping):
+        ((kind, name),) = item.items()
+        return f"<{kind} {name}>" if name else f"<{kind}>"
+    return str(item)
+
+
+_SUBJECTS = {
+    "kind": "kind of step",
+    "command": "command",
+    "inputs": "input {what}",
+    "parameters": "parameter {what}",
+    "run": "run.{what}",
+    "environment": "environment {what}",
+    "software": "{what}",
+    "destination": "destination of {what}",
+    "data": "{what}",
+}
+
+
+def sentence(reason: Reason) -> str:
+    """Return one reason as a short clause: ``parameter c: 1.0 -> 0.5``, ``train/utils.py changed``."""
+    match reason.component:
+        case "code":
+            return _code_sentence(reason)
+        case "record" | "outputs" | "regenerate_outputs" | "allow_reuse" | "wait":
+            return reason.what
+    subject = _SUBJECTS.get(reason.component, reason.component).format(what=reason.what)
+    if reason.old is None and reason.new is None:
+        return f"{subject} changed"
+    if reason.old is None:
+        return f"{subject} is new: {reason.new}"
+    if reason.new is None:
+        return f"{subject} is gone (was {reason.old})"
+    return f"{subject}: {reason.old} -> {reason.new}"
+
+
+def _code_sentence(reason: Reason) -> str:
+    if reason.old is None and reason.new is None:
+        return reason.what
+    if reason.old is None:
+        return f"{reason.what} is new"
+    return f"{reason.what} is gone" if reason.new is None else f"{reason.what} changed"
+
+
+def summary(reasons: Sequence[Reason], limit: int = 3) -> str:
+    """Return reasons in one line: the first few, and how many more there are."""
+    clauses = [sentence(reason) for reason in reasons]
+    more = len(clauses) - limit
+    return "; ".join(clauses[:limit]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,155 @@
+"""Which steps are reused, which run, and which depend on a step that must run first.
+
+Pure: what lies outside (external data, the store) comes in through two functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from airflow_mlpipe.fingerprint import fingerprint
+from airflow_mlpipe.planning.bind import components, input_from
+from airflow_mlpipe.planning.explain import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_mlpipe.runtime.protocol import InputSpec, OutputRef, StepSpec
+
+Choice: TypeAlias = Literal["reuse", "run", "depends"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step to decide: its draft, the steps it follows without taking their data, and the user's switches."""
+
+    spec: StepSpec
+    run_after: tuple[str, ...] = ()
+    allow_reuse: bool = True
+    regenerate: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record that can be reused, with everything a run wants to know of it.
+
+    ``number`` is its entry in the log of the fingerprint. ``undelivered`` names outputs whose destination does not
+    hold the content (any more): the step is reused, but its turn must come to copy them again.
+    """
+
+    number: int
+    outputs: Mapping[str, OutputRef]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    made_by: Mapping[str, str] = field(default_factory=dict)
+    undelivered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Missing:
+    """No record can be reused, and why; no reasons where the step has never run with this fingerprint."""
+
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What shall happen to one step.
+
+    ``spec`` is as complete as it can be now. ``fingerprint`` is None while an input is unknown. ``depends_on`` names
+    the steps that have to run before this one can be decided.
+    """
+
+    choice: Choice
+    spec: StepSpec
+    fingerprint: str | None = None
+    found: Found | None = None
+    reasons: tuple[Reason, ...] = ()
+    depends_on: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> str:
+        """The name of the step."""
+        return self.spec.step
+
+
+ReadInputs: TypeAlias = "Callable[[StepSpec], StepSpec]"
+"""Fills in the content of a step's external inputs, as they are now."""
+
+LookUp: TypeAlias = "Callable[[StepSpec, str], Found | Missing]"
+"""Finds a reusable record of a complete spec with this fingerprint."""
+
+Explain: TypeAlias = "Callable[[StepSpec], tuple[Reason, ...]]"
+"""Says how a complete spec differs from the nearest earlier record."""
+
+
+def plan(
+    tasks: Sequence[Task], read_inputs: ReadInputs, look_up: LookUp, explain: Explain, uri_of: Callable[[str], str]
+) -> tuple[Decision, ...]:
+    """Decide steps in dependency order; each task comes after those it waits for.
+
+    :param uri_of: gives the URI of a path below the store's root.
+    """
+    decided: dict[str, Decision] = {}
+    for task in tasks:
+        decided[task.spec.step] = _decide(task, decided, read_inputs, look_up, explain, uri_of)
+    return tuple(decided.values())
+
+
+def _decide(  # noqa: PLR0913 -- the four functions are one door to the outside
+    task: Task,
+    decided: Mapping[str, Decision],
+    read_inputs: ReadInputs,
+    look_up: LookUp,
+    explain: Explain,
+    uri_of: Callable[[str], str],
+) -> Decision:
+    spec = fill_in(task.spec, {name: d.found.outputs for name, d in decided.items() if d.choice == "reuse" and d.found}, uri_of)
+    blocking = [name for name in (*spec.waits_for(), *task.run_after) if decided[name].choice != "reuse"]
+    depends_on = tuple(dict.fromkeys(blocking))
+    if depends_on and (forced := forced_reason(task)):
+        return Decision("run", spec, reasons=(forced,), depends_on=depends_on)
+    if depends_on:
+        return Decision("depends", spec, depends_on=depends_on)
+    return decide(replace(task, spec=read_inputs(spec)), look_up, explain)
+
+
+def fill_in(
+    spec: StepSpec, outputs: Mapping[str, Mapping[str, OutputRef]], uri_of: Callable[[str], str]
+) -> StepSpec:
+    """Return a spec with the inputs whose producers' outputs are known.
+
+    :param outputs: step -> output -> what was published.
+    """
+    known: dict[str, InputSpec] = {}
+    for name, wanted in spec.inputs.items():
+        if wanted.content is None and wanted.producer:
+            step, output = wanted.producer
+            if step in outputs and output in outputs[step]:
+                known[name] = input_from(outputs[step][output], wanted, uri_of)
+    return spec.with_inputs(known) if known else spec
+
+
+def forced_reason(task: Task) -> Reason | None:
+    """Return why a step must run whatever the store holds, or None."""
+    if not task.allow_reuse:
+        return Reason("allow_reuse", "allow_reuse is false")
+    if task.regenerate:
+        return Reason("regenerate_outputs", "regenerate_outputs asks for it")
+    return None
+
+
+def decide(task: Task, look_up: LookUp, explain: Explain) -> Decision:
+    """Decide one step whose inputs are all known."""
+    digest = fingerprint(components(task.spec))
+    if forced := forced_reason(task):
+        return Decision("run", task.spec, digest, reasons=(forced,))
+    result = look_up(task.spec, digest)
+    if isinstance(result, Missing):
+        return Decision("run", task.spec, digest, reasons=result.reasons or explain(task.spec))
+    if result.undelivered:
+        reasons = tuple(Reason("destination", name, None, "to be copied again") for name in result.undelivered)
+        return Decision("run", task.spec, digest, result, reasons)
+    return Decision("reuse", task.spec, digest, result)
