@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeAlias
 
 from airflow_mlpipe.exceptions import RecordFormatError
+from airflow_mlpipe.store.digests import Content
 
 VERSION = 1
 
@@ -35,20 +36,6 @@ class Reference:
 
 Argument: TypeAlias = "tuple[str | Reference, ...]"
 """One element of the command line: literal texts and references, joined without a separator."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """What some data is, wherever it lies: ``kind`` is ``file`` or ``folder``, ``digest`` is ``sha256:<hex>``.
-
-    ``digest`` may also be ``version:<token>`` or ``path:<uri>``, for external data compared that way.
-    ``size`` is in bytes, ``files`` the number of files.
-    """
-
-    kind: str
-    digest: str
-    size: int
-    files: int
 
 
 @dataclass(frozen=True)
