@@ -44,7 +44,8 @@ class InputSpec:
 
     ``producer`` is ``(step, output)`` for the output of another step of the run. ``datastore`` names the datastore
     whose credentials open ``uri``; None stands for the output store itself, or for no credentials.
-    ``token`` is the version of external data that was bound, in the words of its filesystem.
+    ``token`` is the version of external data that was bound, in the words of its filesystem; ``compare`` (content,
+    version or path) how external data is compared, None for what suits the filesystem.
     """
 
     uri: str | None = None
@@ -53,6 +54,7 @@ class InputSpec:
     producer: tuple[str, str] | None = None
     datastore: str | None = None
     token: str | None = None
+    compare: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class EnvironmentSpec:
     ``lock`` is the digest of the requirements lock (its text lies among the snapshots), ``interpreter`` the Python to
     use instead of the worker's own. ``secrets`` maps a variable to ``connection:<id>.<field>`` or ``variable:<key>``;
     values never appear here. ``facts`` are what the fingerprint compares (operating system, architecture, Python
-    version); they are empty where ``compare`` leaves them out. ``observe`` says that the distributions the script
+    version); they are empty where ``compare`` (strict, declared or ignore) leaves them out. ``observe`` says that the distributions the script
     imports are recorded and must be the same at reuse.
     """
 
@@ -85,6 +87,7 @@ class EnvironmentSpec:
     secrets: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     observe: bool = False
+    compare: str = "strict"
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,16 @@ class StepSpec:
 
 @dataclass(frozen=True)
 class OutputRef:
-    """A published output: what it is, and where below the store's root."""
+    """A published output: what it is, and where below the store's root.
+
+    The output of a data transfer lies at its destination instead: then ``path`` is a URI, ``datastore`` says whose
+    credentials open it, and ``token`` is its version as the transfer left it.
+    """
 
     path: str
     content: Content
+    datastore: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +208,7 @@ def load_input(data: Mapping[str, Any]) -> InputSpec:
 
 def load_output(data: Mapping[str, Any]) -> OutputRef:
     """Return the `OutputRef` that `dump` wrote."""
-    return OutputRef(path=data["path"], content=Content(**data["content"]))
+    return OutputRef(**{**data, "content": Content(**data["content"])})
 
 
 def to_json(message: StepSpec | StepResult) -> bytes:
