@@ -23,7 +23,11 @@ Choice: TypeAlias = Literal["reuse", "run", "depends"]
 
 @dataclass(frozen=True)
 class Task:
-    """One step to decide: its draft, the steps it follows without taking their data, and the user's switches."""
+    """One step to decide: its draft, the user's switches, and what it follows.
+
+    ``run_after`` names the steps it must come after, with or without taking their data; a name that is no step of the
+    pipeline (a task of the user's own) can never be decided ahead.
+    """
 
     spec: StepSpec
     run_after: tuple[str, ...] = ()
@@ -58,7 +62,7 @@ class Missing:
 class Decision:
     """What shall happen to one step.
 
-    ``spec`` is as complete as it can be now. ``fingerprint`` is None while an input is unknown. ``depends_on`` names
+    ``spec`` is as complete as it can be. ``fingerprint`` is None while an input is unknown. ``depends_on`` names
     the steps that have to run before this one can be decided.
     """
 
@@ -107,7 +111,8 @@ def _decide(  # noqa: PLR0913 -- the four functions are one door to the outside
     uri_of: Callable[[str], str],
 ) -> Decision:
     spec = fill_in(task.spec, {name: d.found.outputs for name, d in decided.items() if d.choice == "reuse" and d.found}, uri_of)
-    blocking = [name for name in (*spec.waits_for(), *task.run_after) if decided[name].choice != "reuse"]
+    upstream = (*spec.waits_for(), *task.run_after)
+    blocking = [name for name in upstream if name not in decided or decided[name].choice != "reuse"]
     depends_on = tuple(dict.fromkeys(blocking))
     if depends_on and (forced := forced_reason(task)):
         return Decision("run", spec, reasons=(forced,), depends_on=depends_on)

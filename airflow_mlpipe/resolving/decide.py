@@ -1,0 +1,190 @@
+"""Finds what can be reused: the newest record whose software is the same and whose outputs are really there."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.exceptions import DataError, RecordFormatError
+from airflow_mlpipe.planning.bind import components
+from airflow_mlpipe.planning.explain import Reason, differences
+from airflow_mlpipe.planning.plan import Found, Missing
+from airflow_mlpipe.resolving.records import found, outputs_of, was_made_by
+from airflow_mlpipe.resolving.references import token_now
+from airflow_mlpipe.runtime.observe import current
+from airflow_mlpipe.store import log as fingerprint_log
+from airflow_mlpipe.store import outputs as published
+from airflow_mlpipe.store import runs, snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.runtime.protocol import OutputRef, StepSpec
+    from airflow_mlpipe.store.log import Log, Record
+
+_READERS = 16
+
+
+@dataclass
+class StoreLookUp:
+    """Looks fingerprints up in the store of a site, on behalf of one run.
+
+    Where ``voiding``, a record whose outputs are damaged or gone is voided with that reason; a dry run leaves it.
+    """
+
+    site: Site
+    pipeline: str
+    run: str
+    interpreter_of: Callable[[StepSpec], str]
+    voiding: bool = True
+    _logs: dict[str, Log] = field(default_factory=dict)
+    _versions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def prefetch(self, fingerprints: Iterable[str]) -> None:
+        """Read the logs of fingerprints that will probably be asked for, side by side."""
+        wanted = [fp for fp in dict.fromkeys(fingerprints) if fp not in self._logs]
+        if not wanted:
+            return
+        with ThreadPoolExecutor(_READERS) as pool:
+            for fp, log in zip(wanted, pool.map(self._read, wanted), strict=True):
+                self._logs[fp] = log
+
+    def refresh(self, fingerprint: str) -> None:
+        """Forget what was read of a fingerprint; it may have a record by now."""
+        self._logs.pop(fingerprint, None)
+
+    def find(self, spec: StepSpec, fingerprint: str, *, only_this_run: bool = False) -> Found | Missing:
+        """Return the newest record that can be reused, or why none can."""
+        log = self._logs.get(fingerprint) or self._read(fingerprint)
+        reasons: tuple[Reason, ...] = ()
+        for record in log.records:
+            if only_this_run and not was_made_by(record, self.pipeline, self.run):
+                continue
+            result = self._examine(record, spec)
+            if isinstance(result, Found):
+                return result
+            reasons = reasons or result.reasons
+        return Missing(reasons)
+
+    def _read(self, fingerprint: str) -> Log:
+        return fingerprint_log.Log.read(self.site.store, fingerprint)
+
+    def _examine(self, record: Record, spec: StepSpec) -> Found | Missing:
+        if changed := self._changed_software(record, spec):
+            return Missing(changed)
+        try:
+            outputs = outputs_of(record)
+        except RecordFormatError as error:
+            return Missing((Reason("record", str(error)),))
+        if damage := self._damage(outputs):
+            if self.voiding:
+                fingerprint_log.void(self.site.store, record.fingerprint, record.number, damage[0].what)
+            return Missing(damage)
+        return found(record, outputs, self._undelivered(outputs, spec))
+
+    def _changed_software(self, record: Record, spec: StepSpec) -> tuple[Reason, ...]:
+        """Compare the distributions the step imported with those installed now (rule 4)."""
+        observed: Mapping[str, str] = record.body.get("observed", {})
+        if not spec.environment.observe or not observed:
+            return ()
+        now = self._installed(self.interpreter_of(spec), observed)
+        return tuple(
+            Reason("software", name, version, now[name] or None)
+            for name, version in sorted(observed.items())
+            if now[name] != version
+        )
+
+    def _installed(self, interpreter: str, names: Iterable[str]) -> Mapping[str, str]:
+        known = self._versions.setdefault(interpreter, {})
+        if unknown := [name for name in names if name not in known]:
+            known.update(current(interpreter, unknown))
+        return known
+
+    def _damage(self, outputs: Mapping[str, OutputRef]) -> tuple[Reason, ...]:
+        reasons = []
+        for name, output in outputs.items():
+            problem = self._moved(output) if output.token is not None else self._lost(output)
+            if problem:
+                reasons.append(Reason("outputs", f"output {name} of the earlier run: {problem}"))
+        return tuple(reasons)
+
+    def _lost(self, output: OutputRef) -> str | None:
+        return published.verify(self.site.store, output.path, output.content)
+
+    def _moved(self, output: OutputRef) -> str | None:
+        """Say what happened to the destination of a transfer (rule 13)."""
+        try:
+            fs, path = self.site.open_uri(output.path, output.datastore)
+            token = token_now(fs, path)
+        except DataError as error:
+            return str(error)
+        return None if token == output.token else f"{output.path} is no longer what was copied there"
+
+    def _undelivered(self, outputs: Mapping[str, OutputRef], spec: StepSpec) -> tuple[str, ...]:
+        if spec.kind == "data_transfer":
+            return ()
+        return tuple(
+            name
+            for name, output in spec.outputs.items()
+            if output.destination and not self.site.holds(output.destination, output.datastore, outputs[name].content)
+        )
+
+
+@dataclass
+class History:
+    """What each step of a pipeline was made from the last time, to say what differs now."""
+
+    site: Site
+    pipeline: str
+    latest: dict[str, dict[str, Any]]
+    scanned: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def read(
+        cls, site: Site, pipeline: str, steps: Iterable[str], scanned: Mapping[str, Mapping[str, str]]
+    ) -> History:
+        """Read the latest notes of some steps.
+
+        :param scanned: the files of the snapshots at hand, by digest; others are read from the store when needed.
+        """
+        return cls(site, pipeline, runs.read_latest(site.store, pipeline, steps), scanned)
+
+    def fingerprints(self) -> list[str]:
+        """Return what the last runs used: what this one will probably ask for."""
+        return [body["fingerprint"] for body in self.latest.values()]
+
+    def explain(self, spec: StepSpec) -> tuple[Reason, ...]:
+        """Return how a spec differs from what the step was made from the last time."""
+        earlier = self.latest.get(spec.step)
+        if earlier is None:
+            return (Reason("record", "it has not run before"),)
+        return differences(earlier["components"], components(spec), self._files_of) or (
+            Reason("record", "its record has been removed"),
+        )
+
+    def note(self, spec: StepSpec, fingerprint: str, run: str) -> None:
+        """Keep what a step is made from now, where that differs from what is kept."""
+        if self.latest.get(spec.step, {}).get("fingerprint") == fingerprint:
+            return
+        body = {"fingerprint": fingerprint, "run": run, "components": components(spec)}
+        runs.write_latest(self.site.store, self.pipeline, spec.step, body)
+        self.latest[spec.step] = body
+
+    def _files_of(self, digest: str) -> Mapping[str, str] | None:
+        if digest in self.scanned:
+            return self.scanned[digest]
+        try:
+            return files_in(snapshots.read(self.site.store, digest))
+        except FileNotFoundError:
+            return None
+
+
+def files_in(snapshot: snapshots.Snapshot) -> dict[str, str]:
+    """Return the files of a snapshot as an explanation compares them: content and whether it is executable."""
+    return {
+        path: source.digest + (" executable" if source.executable else "") for path, source in snapshot.files.items()
+    }
+
+

@@ -1,0 +1,177 @@
+"""Reads once what binding the steps of a pipeline needs: code, environments, the places of data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.definitions import CommandStep, DataTransferStep, PythonScriptStep, StepOutput
+from airflow_mlpipe.definitions.graph import edges, in_order
+from airflow_mlpipe.planning.bind import DATA, StepFacts, Values, bind, substitute
+from airflow_mlpipe.planning.plan import Task
+from airflow_mlpipe.resolving.decide import files_in
+from airflow_mlpipe.resolving.environments import specification
+from airflow_mlpipe.resolving.modules import scan_imports
+from airflow_mlpipe.resolving.references import content_of
+from airflow_mlpipe.resolving.sources import scan
+from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSpec, StepSpec
+from airflow_mlpipe.store import snapshots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_mlpipe.definitions import DataReference, Environment, InputBinding, PipelineData, Pipeline, Step
+    from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.store.snapshots import Snapshot
+
+
+@dataclass
+class Facts:
+    """Reads facts for steps, each source directory and environment once.
+
+    ``pipeline`` is the name they run under, ``folder`` the directory relative paths begin at.
+    """
+
+    site: Site
+    pipeline: str
+    folder: Path
+    values: Values
+    environment_of: Callable[[Step], Environment]
+    _snapshots: dict[tuple[str, str, str], Snapshot] = field(default_factory=dict)
+    _directories: dict[str, tuple[Path, Snapshot]] = field(default_factory=dict)
+    _environments: dict[Environment, EnvironmentSpec] = field(default_factory=dict)
+    _inputs: dict[tuple[str, str | None, str | None], InputSpec] = field(default_factory=dict)
+
+    def task(self, step: Step, *, run_after: tuple[str, ...] = (), regenerate: bool = False) -> Task:
+        """Return the task of one step."""
+        facts = StepFacts(
+            code=self._code(step),
+            environment=self._environment(step),
+            inputs={name: self._place_input(step, binding) for name, binding in _inputs_of(step).items()},
+            outputs={name: self._place_output(output) for name, output in _outputs_of(step).items()},
+        )
+        spec = bind(self.pipeline, step, self.values, facts)
+        return Task(spec, run_after, step.allow_reuse, regenerate)
+
+    def scanned(self) -> dict[str, dict[str, str]]:
+        """Return the files of every snapshot read so far, by digest."""
+        return {digest: files_in(snapshot) for digest, (_, snapshot) in self._directories.items()}
+
+    def pack(self, digest: str) -> None:
+        """Put a snapshot read here into the store, if it is not there yet.
+
+        :raises DataChangedError: if a file was edited since it was read.
+        """
+        directory, snapshot = self._directories[digest]
+        snapshots.pack(self.site.store, directory, snapshot)
+
+    def read_inputs(self, spec: StepSpec) -> StepSpec:
+        """Fill in the content of a step's external inputs, as they are now; each is read once.
+
+        :raises DataError: if one is missing or cannot be read.
+        """
+        return read_inputs(self.site, spec, self._inputs)
+
+    def _code(self, step: Step) -> str | None:
+        if isinstance(step, DataTransferStep) or step.source_directory is None:
+            return None
+        directory = self.folder / step.source_directory
+        script = step.script_name if isinstance(step, PythonScriptStep) and step.code == "imports" else ""
+        key = (str(directory), script, "")
+        if key not in self._snapshots:
+            index = self.site.index
+            snapshot = scan_imports(directory, script, index) if script else scan(directory, index)
+            self._snapshots[key] = snapshot
+            self._directories[snapshot.digest] = (directory, snapshot)
+        return self._snapshots[key].digest
+
+    def _environment(self, step: Step) -> EnvironmentSpec:
+        if isinstance(step, DataTransferStep):
+            return EnvironmentSpec()
+        environment = self.environment_of(step)
+        if environment not in self._environments:
+            self._environments[environment] = specification(
+                environment, self.folder, lambda lock: snapshots.put_blob(self.site.store, lock)
+            )
+        return self._environments[environment]
+
+    def _place_input(self, step: Step, binding: InputBinding) -> InputSpec:
+        if isinstance(binding, StepOutput):
+            return InputSpec(mode=binding.mode, producer=(binding.step, binding.output))
+        uri, datastore = self._locate(binding)
+        return InputSpec(uri, mode=binding.mode, datastore=datastore, compare=binding.compare)
+
+    def _place_output(self, output: PipelineData) -> OutputSpec:
+        if output.destination is None:
+            return OutputSpec(output.kind, asset=output.asset)
+        uri, datastore = self._locate(output.destination)
+        return OutputSpec(output.kind, uri, datastore, output.asset)
+
+    def _locate(self, reference: DataReference) -> tuple[str, str | None]:
+        path = substitute(reference.url or reference.path or "", self.values)
+        return self.site.workspace.locate(path, reference.datastore, self.folder)
+
+
+def tasks_of(
+    facts: Facts,
+    pipeline: Pipeline,
+    regenerate: Collection[str] = (),
+    waits: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Task]:
+    """Return a task for each step of a pipeline, in dependency order.
+
+    :param regenerate: the steps that must not be reused.
+    :param waits: further things a step must wait for, by step; what is no step of the pipeline is never decided.
+    """
+    upstream = edges(pipeline)
+    return [
+        facts.task(
+            pipeline.step(name),
+            run_after=(*upstream[name], *(waits or {}).get(name, ())),
+            regenerate=name in regenerate,
+        )
+        for name in in_order(pipeline)
+    ]
+
+
+def facts_for(site: Site, pipeline: Pipeline, values: Values) -> Facts:
+    """Return what reads the facts of a pipeline's steps."""
+    return Facts(
+        site,
+        pipeline.name,
+        pipeline.folder,
+        values,
+        lambda step: site.workspace.environment_of(pipeline, step),
+    )
+
+
+def _inputs_of(step: Step) -> Mapping[str, InputBinding]:
+    return {DATA: step.source} if isinstance(step, DataTransferStep) else step.inputs
+
+
+def _outputs_of(step: Step) -> Mapping[str, PipelineData]:
+    return step.outputs
+
+
+def read_inputs(
+    site: Site, spec: StepSpec, known: dict[tuple[str, str | None, str | None], InputSpec] | None = None
+) -> StepSpec:
+    """Fill in the content of a step's external inputs, as they are now.
+
+    :param known: inputs read before, by URI, datastore and way to compare; what is read here is added.
+    :raises DataError: if one is missing or cannot be read.
+    """
+    memo = {} if known is None else known
+    filled = {}
+    for name, wanted in spec.inputs.items():
+        if wanted.producer is not None or wanted.uri is None:
+            continue
+        key = (wanted.uri, wanted.datastore, wanted.compare)
+        if key not in memo:
+            fs, path = site.open_uri(wanted.uri, wanted.datastore)
+            content, token = content_of(wanted.uri, fs, path, wanted.compare, site.index)
+            memo[key] = InputSpec(content=content, token=token)
+        filled[name] = replace(wanted, content=memo[key].content, token=memo[key].token)
+    return spec.with_inputs(filled) if filled else spec

@@ -1,0 +1,202 @@
+"""Plans a whole pipeline at once: binds every step, decides what can be decided, keeps the plan of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.exceptions import DataChangedError, PlanError
+from airflow_mlpipe.planning import plan as planning
+from airflow_mlpipe.planning.explain import dump_reasons, load_reasons
+from airflow_mlpipe.planning.plan import Decision, Found, Task
+from airflow_mlpipe.resolving.decide import History, StoreLookUp
+from airflow_mlpipe.resolving.environments import interpreter_for
+from airflow_mlpipe.resolving.facts import Facts, facts_for, tasks_of
+from airflow_mlpipe.runtime.protocol import dump, load_output, load_spec
+from airflow_mlpipe.store import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from airflow_mlpipe.definitions import Pipeline
+    from airflow_mlpipe.planning.bind import Values
+    from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.runtime.protocol import OutputRef, StepSpec
+
+FORMAT = 1
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run of a pipeline shall do; kept as the run's ``plan.json``.
+
+    ``definition`` is the digest of the definition it was made from.
+    """
+
+    pipeline: str
+    run: str
+    definition: str
+    tasks: Mapping[str, Task]
+    decisions: Mapping[str, Decision]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def reused(self) -> dict[str, Mapping[str, OutputRef]]:
+        """Return the outputs of the steps that need not run."""
+        return {name: d.found.outputs for name, d in self.decisions.items() if d.choice == "reuse" and d.found}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON data."""
+        return {
+            "format": FORMAT,
+            "pipeline": self.pipeline,
+            "run": self.run,
+            "definition": self.definition,
+            "parameters": dict(self.parameters),
+            "steps": [_step_to_json(self.tasks[name], decision) for name, decision in self.decisions.items()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunPlan:
+        """Return the plan that `to_json` wrote.
+
+        :raises PlanError: if a newer version wrote it.
+        """
+        if data.get("format") != FORMAT:
+            message = (
+                f"the plan of run {data.get('run')!r} has format {data.get('format')!r}; this airflow-mlpipe reads "
+                f"{FORMAT}: use the same version for all tasks of a run, or clear its task 'plan'"
+            )
+            raise PlanError(message)
+        steps = [_step_from_json(item) for item in data["steps"]]
+        return cls(
+            data["pipeline"],
+            data["run"],
+            data["definition"],
+            {task.spec.step: task for task, _ in steps},
+            {decision.step: decision for _, decision in steps},
+            data["parameters"],
+        )
+
+
+def make_plan(  # noqa: PLR0913 -- what a run is made of
+    site: Site,
+    pipeline: Pipeline,
+    run: str,
+    values: Values,
+    *,
+    regenerate: Collection[str] = (),
+    waits: Mapping[str, tuple[str, ...]] | None = None,
+    dry: bool = False,
+) -> RunPlan:
+    """Bind and decide all steps of a pipeline.
+
+    Unless ``dry``, the code of steps that will or may run is put into the store, damaged records are voided, and what
+    the steps were made from is kept for the next explanation.
+
+    :param run: the id of the run.
+    :param regenerate: the steps whose earlier outputs must not be reused.
+    :param waits: by step, tasks outside the pipeline that it must wait for, which therefore decides in its turn.
+    :raises DataError: if an external input is missing or cannot be read.
+    :raises SourceError: if a source directory cannot be packed.
+    """
+    for attempt in range(_ATTEMPTS):
+        facts = facts_for(site, pipeline, values)
+        plan, history = _decide(facts, pipeline, run, regenerate, waits, dry=dry)
+        try:
+            if not dry:
+                _keep(plan, facts, history)
+        except DataChangedError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return plan
+    raise AssertionError
+
+
+def _decide(  # noqa: PLR0913 -- see make_plan
+    facts: Facts,
+    pipeline: Pipeline,
+    run: str,
+    regenerate: Collection[str],
+    waits: Mapping[str, tuple[str, ...]] | None,
+    *,
+    dry: bool,
+) -> tuple[RunPlan, History]:
+    site = facts.site
+    tasks = tasks_of(facts, pipeline, regenerate, waits)
+    history = History.read(site, pipeline.name, [task.spec.step for task in tasks], facts.scanned())
+    look_up = StoreLookUp(site, pipeline.name, run, lambda spec: interpreter_for(spec.environment, site.store), not dry)
+    look_up.prefetch(history.fingerprints())
+    decisions = planning.plan(tasks, facts.read_inputs, look_up.find, history.explain, site.store.uri)
+    named = {decision.step: decision for decision in decisions}
+    return (
+        RunPlan(
+            pipeline.name,
+            run,
+            pipeline.digest,
+            {task.spec.step: task for task in tasks},
+            {step.name: named[step.name] for step in pipeline.steps},
+            facts.values.parameters,
+        ),
+        history,
+    )
+
+
+def _keep(plan: RunPlan, facts: Facts, history: History) -> None:
+    """Put what the steps to come will need into the store, then the plan itself."""
+    needed = {d.spec.code for d in plan.decisions.values() if d.choice != "reuse" and d.spec.code}
+    for digest in sorted(needed):
+        facts.pack(digest)
+    store = facts.site.store
+    runs.write_plan(store, plan.pipeline, plan.run, plan.to_json())
+    for decision in plan.decisions.values():
+        if decision.choice == "reuse" and decision.fingerprint:
+            history.note(decision.spec, decision.fingerprint, plan.run)
+
+
+def _step_to_json(task: Task, decision: Decision) -> dict[str, Any]:
+    return {
+        "step": decision.step,
+        "decision": decision.choice,
+        "depends_on": list(decision.depends_on),
+        "fingerprint": decision.fingerprint,
+        "reasons": dump_reasons(decision.reasons),
+        "spec": dump(task.spec),
+        "found": _found_to_json(decision.found) if decision.found else None,
+        "allow_reuse": task.allow_reuse,
+        "regenerate": task.regenerate,
+        "run_after": list(task.run_after),
+    }
+
+
+def _step_from_json(data: Mapping[str, Any]) -> tuple[Task, Decision]:
+    spec: StepSpec = load_spec(data["spec"])
+    task = Task(spec, tuple(data["run_after"]), data["allow_reuse"], data["regenerate"])
+    decision = Decision(
+        data["decision"],
+        spec,
+        data["fingerprint"],
+        _found_from_json(data["found"]) if data["found"] else None,
+        load_reasons(data["reasons"]),
+        tuple(data["depends_on"]),
+    )
+    return task, decision
+
+
+def _found_to_json(found: Found) -> dict[str, Any]:
+    return {
+        "number": found.number,
+        "outputs": {name: dump(output) for name, output in found.outputs.items()},
+        "metrics": dict(found.metrics),
+        "seconds": found.seconds,
+        "made_by": dict(found.made_by),
+        "undelivered": list(found.undelivered),
+    }
+
+
+def _found_from_json(data: Mapping[str, Any]) -> Found:
+    outputs = {name: load_output(item) for name, item in data["outputs"].items()}
+    return Found(**{**data, "outputs": outputs, "undelivered": tuple(data["undelivered"])})
+
+

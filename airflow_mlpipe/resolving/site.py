@@ -1,0 +1,101 @@
+"""Where a run takes place: the workspace's store and datastores, opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fsspec.core import url_to_fs
+
+from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path
+from airflow_mlpipe.store.store import Store
+from airflow_mlpipe.store.transfer import mirror
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from airflow_mlpipe.definitions import Workspace
+    from airflow_mlpipe.runtime.protocol import OutputRef
+    from airflow_mlpipe.store.digests import Content
+
+StorageOptions: TypeAlias = "Callable[[str], Mapping[str, Any]]"
+"""Gives the storage options that an Airflow connection stands for."""
+
+
+def no_connections(connection: str) -> Mapping[str, Any]:
+    """Refuse a connection, outside Airflow.
+
+    :raises DataError: always; whoever can ask Airflow gives another function.
+    """
+    message = f"connection {connection!r} is kept by Airflow, which this command does not ask"
+    raise DataError(message)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The store, the datastores and the stat index that one process works with."""
+
+    workspace: Workspace
+    store: Store
+    index: StatIndex
+    storage_options: StorageOptions
+
+    @classmethod
+    def open(
+        cls, workspace: Workspace, *, default_store: str | Path, storage_options: StorageOptions = no_connections
+    ) -> Site:
+        """Open the store of a workspace.
+
+        ``MLPIPE_STORE`` in the environment wins over the workspace, the workspace over ``default_store``.
+
+        :raises StoreUnreachableError: if the store cannot be opened.
+        """
+        url = os.environ.get("MLPIPE_STORE")
+        connection = None
+        if not url and workspace.store:
+            url, connection = workspace.store.url, workspace.store.connection
+        options = storage_options(connection) if connection else {}
+        return cls(workspace, Store.open(str(url or default_store), options), StatIndex.open(), storage_options)
+
+    def open_uri(self, uri: str, datastore: str | None) -> tuple[AbstractFileSystem, str]:
+        """Return the filesystem and path of a URI, opened with a datastore's credentials.
+
+        :raises DataError: if nothing can open such a URI.
+        """
+        if (path := self.store.path_of(uri)) is not None and datastore is None:
+            return self.store.fs, f"{self.store.root}/{path}"
+        connection = self.workspace.datastores[datastore].connection if datastore else None
+        options = self.storage_options(connection) if connection else {}
+        try:
+            fs, path = url_to_fs(uri, **options)
+        except (ValueError, ImportError) as error:
+            message = f"nothing here can open {uri}: {error}"
+            raise DataError(message) from error
+        return fs, path
+
+    def holds(self, uri: str, datastore: str | None, content: Content) -> bool:
+        """Say whether a destination holds just this content."""
+        fs, path = self.open_uri(uri, datastore)
+        try:
+            local = "file" in _protocols(fs)
+            found = digest_path(Path(path), self.index) if local else digest_object(fs, path)
+        except (DataError, FileNotFoundError):
+            return False
+        return found.digest == content.digest
+
+    def deliver(self, output: OutputRef, uri: str, datastore: str | None) -> None:
+        """Copy a published output to a destination, which then holds nothing else.
+
+        :raises DataError: if the output cannot be read or the destination cannot be written.
+        """
+        source_fs, source = self.store.fs, f"{self.store.root}/{output.path}"
+        target_fs, target = self.open_uri(uri, datastore)
+        mirror(source_fs, source, target_fs, target, output.content, index=self.index)
+
+
+def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
