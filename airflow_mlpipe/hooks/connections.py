@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection, Variable
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 from airflow.sdk.log import mask_secret
 
 from airflow_mlpipe.exceptions import DataError
@@ -73,9 +74,6 @@ def _variable(key: str) -> str:
 
 def _existing(get: Callable[[], Any], message: str) -> Any:  # noqa: ANN401 -- whatever Airflow keeps
     """Return what Airflow keeps; what it says of an unknown name differs between its processes."""
-    from airflow.sdk.exceptions import AirflowRuntimeError  # noqa: PLC0415 -- heavy, and only for the error
-    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415 -- as above
-
     try:
         return get()
     except (AirflowRuntimeError, AirflowNotFoundException, KeyError) as error:

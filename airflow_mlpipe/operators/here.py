@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow.configuration import AIRFLOW_HOME
 from airflow.sdk.configuration import conf
 
 from airflow_mlpipe.definitions import find_workspace
@@ -31,11 +32,4 @@ def _workspace(explicit: Path | None, folder: Path, setting: str | None) -> Work
 
 def open_site(workspace: Workspace) -> Site:
     """Open the store and the datastores of a workspace, with Airflow's connections."""
-    home = Path(conf.get("core", "airflow_home", fallback="") or _airflow_home())
-    return Site.open(workspace, default_store=home / "mlpipe", storage_options=storage_options)
-
-
-def _airflow_home() -> str:
-    from airflow.configuration import AIRFLOW_HOME  # noqa: PLC0415 -- the SDK does not name it
-
-    return AIRFLOW_HOME
+    return Site.open(workspace, default_store=Path(AIRFLOW_HOME) / "mlpipe", storage_options=storage_options)

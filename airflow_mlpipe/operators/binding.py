@@ -1,0 +1,153 @@
+"""Binds a step in its turn: from the plan of the run, or here and now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.definitions import Pipeline, parameter_values
+from airflow_mlpipe.exceptions import DataChangedError, DataError, PlanError
+from airflow_mlpipe.planning.plan import Task, fill_in
+from airflow_mlpipe.resolving.facts import Facts, facts_for, read_inputs
+from airflow_mlpipe.resolving.planner import RunPlan
+from airflow_mlpipe.runtime.protocol import Content, InputSpec, load_output
+from airflow_mlpipe.store import runs, snapshots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_mlpipe.definitions import Step
+    from airflow_mlpipe.operators.run_context import RunContext
+    from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.runtime.protocol import OutputRef
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A step whose inputs are all known; ``scanned`` holds the files of the snapshots read for it."""
+
+    task: Task
+    scanned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def bind_from_plan(  # noqa: PLR0913 -- what a planned step is bound from
+    site: Site,
+    run: RunContext,
+    pipeline: Pipeline,
+    step: Step,
+    parameters: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Bound | None:
+    """Return a step as the plan of its run bound it, with the outputs that came since.
+
+    Where the definition has changed since (the task was cleared later), the step is bound again, and the log says so.
+
+    :returns: None if a step it takes data from was skipped and left no output.
+    :raises PlanError: if the run has no plan.
+    """
+    plan = _plan_of(site, run)
+    task = plan.tasks.get(run.step)
+    if plan.definition != pipeline.digest or task is None or not _has_code(site, task):
+        say("the definition or its code has changed since this run was planned: the step is bound again")
+        return _bind_again(site, run, pipeline, step, parameters, plan)
+    return _complete(site, task, _known_outputs(site, run, plan), {})
+
+
+def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
+    site: Site, run: RunContext, step: Step, folder: Path, parameters: Mapping[str, Any], upstream: Mapping[str, Any]
+) -> Bound | None:
+    """Return a step of a hand-written DAG, bound to its code, inputs and parameters as they are now.
+
+    :param upstream: what other tasks gave for inputs: the XCom of one of our operators, or a URL or path.
+    :raises DataError: if an input is missing, cannot be read, or is nothing we can take.
+    """
+    named = Pipeline.model_construct(name=run.pipeline, steps=(step,))
+    facts = Facts(site, run.pipeline, folder, run.values(parameters), lambda _: site.workspace.environment_of(named, step))
+    task = _packed(facts, step)
+    given = {name: _from_xcom(name, value, task.spec.inputs[name]) for name, value in upstream.items()}
+    spec = task.spec.with_inputs(given)
+    spec = replace(spec, step=run.step)
+    return Bound(replace(task, spec=facts.read_inputs(spec)), facts.scanned())
+
+
+def _plan_of(site: Site, run: RunContext) -> RunPlan:
+    data = runs.read_plan(site.store, run.pipeline, run.run)
+    if data is None:
+        message = (
+            f"run {run.run} of {run.pipeline} has no plan in {site.store.url}: its task 'plan' must succeed first; "
+            "clear 'plan' if the store was emptied or moved"
+        )
+        raise PlanError(message)
+    return RunPlan.from_json(data)
+
+
+def _has_code(site: Site, task: Task) -> bool:
+    return task.spec.code is None or snapshots.exists(site.store, task.spec.code)
+
+
+def _bind_again(  # noqa: PLR0913 -- see bind_from_plan
+    site: Site, run: RunContext, pipeline: Pipeline, step: Step, parameters: Mapping[str, Any], plan: RunPlan
+) -> Bound | None:
+    given = {name: value for name, value in parameters.items() if name in pipeline.parameters}
+    facts = facts_for(site, pipeline, run.values(parameter_values(pipeline, given)))
+    task = _packed(facts, step)
+    earlier = plan.tasks.get(run.step)
+    task = replace(task, regenerate=bool(earlier and earlier.regenerate))
+    return _complete(site, task, _known_outputs(site, run, plan), facts.scanned())
+
+
+def _packed(facts: Facts, step: Step) -> Task:
+    """Return the task of a step whose code lies in the store; a file edited meanwhile makes it read again."""
+    for attempt in range(_ATTEMPTS):
+        task = facts.task(step)
+        try:
+            if task.spec.code:
+                facts.pack(task.spec.code)
+        except DataChangedError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            facts.forget_code()
+        else:
+            return task
+    raise AssertionError
+
+
+def _known_outputs(site: Site, run: RunContext, plan: RunPlan) -> dict[str, Mapping[str, OutputRef]]:
+    """Return the outputs of the steps that are done: what their notes say, else what the plan reused."""
+    notes = runs.read_notes(site.store, run.pipeline, run.run)
+    noted = {
+        step: {name: load_output(item) for name, item in note.get("outputs", {}).items()} for step, note in notes.items()
+    }
+    return {**plan.reused(), **noted}
+
+
+def _complete(
+    site: Site, task: Task, outputs: Mapping[str, Mapping[str, OutputRef]], scanned: Mapping[str, Mapping[str, str]]
+) -> Bound | None:
+    spec = fill_in(task.spec, outputs, site.store.uri)
+    if spec.waits_for():
+        return None
+    return Bound(replace(task, spec=read_inputs(site, spec)), scanned)
+
+
+def _from_xcom(name: str, value: Any, wanted: InputSpec) -> InputSpec:  # noqa: ANN401 -- whatever a task returned
+    """Return the input that another task's XCom stands for."""
+    match value:
+        case {"uri": str(uri), "digest": str(digest), "size": int(size), "files": int(files), "kind": str(kind)}:
+            content = Content(kind, digest, size, files)
+            return replace(
+                wanted, uri=uri, content=content, datastore=value.get("datastore"), token=value.get("token")
+            )
+        case str() if value:
+            return replace(wanted, uri=value, producer=None)
+        case None:
+            message = f"input {name!r}: the task that gives it has left no value; run it first, or clear it"
+            raise DataError(message)
+    message = (
+        f"input {name!r} must be the output of a step operator (operator.output['<name>']) or a path or URL, "
+        f"not {value!r}"
+    )
+    raise DataError(message)

@@ -1,0 +1,172 @@
+"""`PlanOperator`: the first task of a pipeline's DAG decides reuse for all its steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.exceptions import DownstreamTasksSkipped
+from airflow.sdk.execution_time.xcom import XCom
+
+from airflow_mlpipe.definitions import parameter_values
+from airflow_mlpipe.exceptions import ParameterError
+from airflow_mlpipe.operators.announce import alias_of, announce
+from airflow_mlpipe.operators.here import open_site, workspace_at
+from airflow_mlpipe.operators.run_context import RunContext
+from airflow_mlpipe.operators.step import StepOperator, describe_output
+from airflow_mlpipe.planning.explain import summary
+from airflow_mlpipe.resolving.planner import make_plan
+from airflow_mlpipe.store import layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow.sdk import Context
+
+    from airflow_mlpipe.definitions import Pipeline
+    from airflow_mlpipe.planning.plan import Decision
+    from airflow_mlpipe.resolving.planner import RunPlan
+    from airflow_mlpipe.resolving.site import Site
+
+REGENERATE = "regenerate_outputs"
+"""The name of the trigger form's switch: ``none``, ``all``, or a list of steps."""
+
+
+class PlanOperator(BaseOperator):
+    """Bind all steps of a pipeline, and skip those whose outputs can be reused.
+
+    Returns the counts of each decision and where ``plan.json`` lies. A step that other tasks than the pipeline's come
+    before, or count on to succeed, is left to decide in its turn.
+
+    :param pipeline: the definition.
+    :param workspace: the workspace file; by default as ``[mlpipe] workspace`` says.
+    """
+
+    template_fields: Sequence[str] = ("definition", "decisions")
+    template_fields_renderers: Mapping[str, str] = {"decisions": "json"}  # noqa: RUF012 -- as BaseOperator declares it
+    shallow_copy_attrs: Sequence[str] = ("pipeline",)
+    overwrite_rtif_after_execution = True
+    ui_color = "#dae8fc"
+
+    def __init__(self, *, pipeline: Pipeline, workspace: str | Path | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.workspace = workspace
+        self.definition = pipeline.digest
+        self.decisions: dict[str, str] = {}
+        outputs = {f"{step.name}.{name}": output for step in pipeline.steps for name, output in step.outputs.items()}
+        if alias := alias_of(pipeline.name, outputs):
+            self.outlets = [*self.outlets, alias]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan, tell the tasks still to run what was reused, skip the rest."""
+        run = RunContext.of(context)
+        site = open_site(workspace_at(self.workspace, self.pipeline.folder))
+        parameters, regenerate = self._form(context)
+        operators = {task.step.name: task for task in self.dag.tasks if isinstance(task, StepOperator)}
+        plan = make_plan(
+            site,
+            self.pipeline,
+            run.run,
+            run.values(parameters),
+            regenerate=regenerate,
+            waits={name: foreign_upstream(operator) for name, operator in operators.items()},
+        )
+        self._say(plan)
+        reused = {name: plan.decisions[name] for name in plan.reused() if name in operators}
+        self._write_xcoms(context, site, {n: d for n, d in reused.items() if foreign_downstream(operators[n])})
+        for decision in reused.values():
+            if decision.found:
+                announce(context, site, run, decision.spec, decision.found.outputs)
+        result = self._result(plan, site)
+        if skipped := [operators[name].task_id for name in reused if may_be_skipped(operators[name])]:
+            context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
+            raise DownstreamTasksSkipped(tasks=skipped)
+        return result
+
+    def _form(self, context: Context) -> tuple[Mapping[str, Any], frozenset[str]]:
+        """Return the typed parameters, and the steps that must not be reused.
+
+        :raises ParameterError: if a value is refused, or a name is unknown.
+        """
+        names = {step.name for step in self.pipeline.steps}
+        given = {**dict(context["params"]), **(context["dag_run"].conf or {})}
+        chosen = given.pop(REGENERATE, None)
+        parameters = parameter_values(self.pipeline, given)
+        return parameters, chosen_steps(chosen, names)
+
+    def _say(self, plan: RunPlan) -> None:
+        counts = self._counts(plan)
+        self.log.info("%s", ", ".join(f"{count} to {choice}" for choice, count in counts.items() if count))
+        for name, decision in plan.decisions.items():
+            line = f"{decision.choice}: {_why(decision)}" if _why(decision) else decision.choice
+            self.decisions[name] = line
+            self.log.info("%s: %s", name, line)
+
+    @staticmethod
+    def _counts(plan: RunPlan) -> dict[str, int]:
+        choices = [decision.choice for decision in plan.decisions.values()]
+        return {choice: choices.count(choice) for choice in ("reuse", "run", "depends")}  # type: ignore[arg-type]
+
+    def _result(self, plan: RunPlan, site: Site) -> dict[str, Any]:
+        return {**self._counts(plan), "plan": site.store.uri(layout.plan(plan.pipeline, plan.run))}
+
+    @staticmethod
+    def _write_xcoms(context: Context, site: Site, reused: Mapping[str, Decision]) -> None:
+        """Leave the outputs of reused steps where tasks outside the pipeline look for them."""
+        ti = context["ti"]
+        for name, decision in reused.items():
+            outputs = {key: describe_output(o, site) for key, o in decision.found.outputs.items()} if decision.found else {}
+            for key, value in {**outputs, BaseXCom.XCOM_RETURN_KEY: outputs}.items():
+                XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=name, run_id=ti.run_id)
+
+
+def chosen_steps(chosen: Any, names: set[str]) -> frozenset[str]:
+    """Return the steps that ``regenerate_outputs`` names: ``none``, ``all``, or a list of steps.
+
+    :raises ParameterError: if it names a step that does not exist.
+    """
+    wanted = [chosen] if isinstance(chosen, str) else list(chosen or [])
+    if wanted in ([], ["none"]):
+        return frozenset()
+    if wanted == ["all"]:
+        return frozenset(names)
+    if unknown := [name for name in wanted if name not in names]:
+        message = (
+            f"{REGENERATE} names no step of this pipeline: {', '.join(map(repr, unknown))}. "
+            f"Give none, all, or a list of: {', '.join(sorted(names))}"
+        )
+        raise ParameterError(message)
+    return frozenset(wanted)
+
+
+def foreign_upstream(operator: StepOperator) -> tuple[str, ...]:
+    """Return the direct upstream tasks that are not the pipeline's: they may gate a step, or make its data."""
+    upstream = (operator.dag.get_task(task_id) for task_id in sorted(operator.upstream_task_ids))
+    return tuple(task.task_id for task in upstream if not isinstance(task, StepOperator | PlanOperator))
+
+
+def foreign_downstream(operator: StepOperator) -> bool:
+    """Say whether a task that is not the pipeline's comes somewhere after a step."""
+    return any(not isinstance(task, StepOperator) for task in operator.get_flat_relatives(upstream=False))
+
+
+def may_be_skipped(operator: StepOperator) -> bool:
+    """Say whether nobody counts on the task of a reused step to end as success.
+
+    Its callback would not be called, and a task of the user's own that wants success would be skipped with it.
+    """
+    if operator.on_success_callback or operator.has_on_success_callback:
+        return False
+    downstream = (operator.dag.get_task(task_id) for task_id in operator.downstream_task_ids)
+    return all(isinstance(task, StepOperator) for task in downstream)
+
+
+def _why(decision: Decision) -> str:
+    if decision.choice == "depends":
+        return "on " + ", ".join(decision.depends_on)
+    if decision.choice == "reuse" and decision.found:
+        return f"made by run {decision.found.made_by.get('run', '?')}"
+    return summary(decision.reasons)

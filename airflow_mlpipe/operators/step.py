@@ -1,0 +1,158 @@
+"""`StepOperator`: the life of a step as an Airflow task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, XComArg
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mlpipe.operators.announce import alias_of, announce
+from airflow_mlpipe.operators.binding import bind_from_plan, bind_here
+from airflow_mlpipe.operators.here import open_site, workspace_at
+from airflow_mlpipe.operators.life import Life
+from airflow_mlpipe.operators.links import MadeByLink
+from airflow_mlpipe.operators.run_context import RunContext
+from airflow_mlpipe.planning.bind import components
+from airflow_mlpipe.resolving.decide import History, StoreLookUp
+from airflow_mlpipe.resolving.environments import interpreter_for
+from airflow_mlpipe.runtime.protocol import dump
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlpipe.definitions import Pipeline, Step
+    from airflow_mlpipe.launchers.base import Launcher
+    from airflow_mlpipe.operators.binding import Bound
+    from airflow_mlpipe.operators.life import Outcome
+    from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec
+
+
+class StepOperator(BaseOperator):
+    """Run one step, or take its outputs from an earlier run of the same code, environment, inputs and parameters.
+
+    Its outputs are XCom keys: ``operator.output["model"]`` is ``{"uri", "digest", "size", "files", "kind"}``.
+
+    :param step: the definition of the step.
+    :param pipeline: the pipeline it belongs to, where a task ``plan`` has bound it; None binds it when the task runs.
+    :param folder: the directory relative paths begin at; the folder of the DAG file by default.
+    :param workspace: the workspace file; by default as ``[mlpipe] workspace`` says.
+    :param upstream: inputs that other tasks give, by input name; each also makes the dependency.
+    """
+
+    template_fields: Sequence[str] = ("definition", "upstream", "command", "inputs", "outputs", "components")
+    template_fields_renderers: Mapping[str, str] = {  # noqa: RUF012 -- as BaseOperator declares it
+        "upstream": "json",
+        "command": "bash",
+        "inputs": "json",
+        "outputs": "json",
+        "components": "json",
+    }
+    shallow_copy_attrs: Sequence[str] = ("step", "pipeline", "launcher")
+    operator_extra_links = (MadeByLink(),)
+    overwrite_rtif_after_execution = True
+    ui_color = "#d5e8d4"
+
+    def __init__(  # noqa: PLR0913 -- an operator's fields are its arguments
+        self,
+        *,
+        step: Step,
+        pipeline: Pipeline | None = None,
+        folder: str | Path | None = None,
+        workspace: str | Path | None = None,
+        upstream: Mapping[str, XComArg | Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("multiple_outputs", True)
+        super().__init__(**kwargs)
+        self.step = step
+        self.pipeline = pipeline
+        self.folder = Path(folder) if folder else None
+        self.workspace = workspace
+        self.upstream = dict(upstream or {})
+        self.definition = pipeline.digest if pipeline else step.digest
+        self.command = ""
+        self.inputs: dict[str, Any] = {}
+        self.outputs: dict[str, Any] = {}
+        self.components: dict[str, Any] = {}
+        self.made_by: Mapping[str, str] = {}
+        self.launcher: Launcher | None = None
+        if alias := alias_of(self.dag_id if self.has_dag() else "", step.outputs):
+            self.outlets = [*self.outlets, alias]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Bind, look up, claim, launch, commit; return the outputs."""
+        run = RunContext.of(context, self.step.name if self.pipeline else None)
+        folder = self.folder or Path(self.dag.folder)
+        site = open_site(workspace_at(self.workspace, folder))
+        bound = self._bind(context, run, site, folder)
+        if bound is None:
+            message = "not run: a step it takes data from was skipped and left no output"
+            raise AirflowSkipException(message)
+        outcome = self._life(run, site, bound).live(bound.task)
+        self.log.info("%s", outcome.line())
+        self._show(outcome, site)
+        announce(context, site, run, outcome.spec, outcome.outputs)
+        return {name: describe_output(output, site) for name, output in outcome.outputs.items()}
+
+    def on_kill(self) -> None:
+        """End everything the step has started."""
+        if self.launcher is not None:
+            self.launcher.kill()
+
+    def _bind(self, context: Context, run: RunContext, site: Site, folder: Path) -> Bound | None:
+        if self.pipeline is not None:
+            return bind_from_plan(site, run, self.pipeline, self.step, context["params"], self.log.info)
+        return bind_here(site, run, self._rendered_step(), folder, context["params"], self.upstream)
+
+    def _rendered_step(self) -> Step:
+        """Return the definition, with what Airflow rendered in it; subclasses that have templates say how."""
+        return self.step
+
+    def _life(self, run: RunContext, site: Site, bound: Bound) -> Life:
+        history = History.read(site, run.pipeline, [run.step], bound.scanned)
+        look_up = StoreLookUp(site, run.pipeline, run.run, lambda spec: interpreter_for(spec.environment, site.store))
+        return Life(site, look_up, history, run.owner(), lambda *call: self._launch(site, *call), self.log.info)
+
+    def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
+        from airflow_mlpipe.launchers.choose import launcher_for  # noqa: PLC0415 -- heavy, needed only to run
+
+        self.launcher = launcher_for(site, spec)
+        secrets = self._secrets(spec)
+        return self.launcher.launch(spec, fingerprint, claim, secrets, self.log.info)
+
+    def _secrets(self, spec: StepSpec) -> dict[str, str]:
+        from airflow_mlpipe.hooks.connections import secret  # noqa: PLC0415 -- needed only to run
+
+        return {variable: secret(reference) for variable, reference in spec.environment.secrets.items()}
+
+    def _show(self, outcome: Outcome, site: Site) -> None:
+        """Fill the template fields, which the page Rendered Templates shows."""
+        message = dump(outcome.spec)
+        self.command = " ".join(_argument(argument) for argument in message.get("command", []))
+        self.inputs = {name: given.uri for name, given in outcome.spec.inputs.items()}
+        self.outputs = {name: describe_output(output, site) for name, output in outcome.outputs.items()}
+        self.components = {"fingerprint": outcome.fingerprint, **components(outcome.spec)}
+        self.made_by = outcome.made_by
+
+
+def describe_output(output: OutputRef, site: Site) -> dict[str, Any]:
+    """Return an output as other tasks see it in XCom."""
+    content = output.content
+    described: dict[str, Any] = {
+        "uri": site.store.uri(output.path) if output.token is None else output.path,
+        "digest": content.digest,
+        "size": content.size,
+        "files": content.files,
+        "kind": content.kind,
+    }
+    if output.token is not None:
+        described |= {"datastore": output.datastore, "token": output.token}
+    return described
+
+
+def _argument(parts: Sequence[Any]) -> str:
+    return "".join(part if isinstance(part, str) else "<{} {}>".format(*next(iter(part.items()))) for part in parts)
