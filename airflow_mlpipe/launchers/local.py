@@ -1,0 +1,267 @@
+"""Runs a step on this machine: a supervised tree of processes in a step directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import airflow_mlpipe
+from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.resolving.references import token_now
+from airflow_mlpipe.runtime.collect import check_outputs
+from airflow_mlpipe.runtime.layout import StepDirectory
+from airflow_mlpipe.runtime.observe import observed
+from airflow_mlpipe.runtime.output import Lines
+from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec, load_result
+from airflow_mlpipe.runtime.stage import Staged, prepare
+from airflow_mlpipe.runtime.supervise import LEFTOVER_GRACE, STOP_GRACE
+from airflow_mlpipe.store import layout
+from airflow_mlpipe.store.outputs import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from airflow_mlpipe.runtime.external import OpenUri
+    from airflow_mlpipe.store.store import Store
+
+KILL_SECONDS = STOP_GRACE + LEFTOVER_GRACE
+"""How long `LocalLauncher.kill` waits for the supervisor to end everything before it is killed itself."""
+
+_SHOWN_LINES = 20
+_START = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from airflow_mlpipe.runtime.__main__ import main; sys.exit(main(sys.argv[1:]))"
+)
+"""Starts the supervisor without `site`: the folders of a large environment cost more than the supervisor itself."""
+
+
+class LocalLauncher:
+    """Runs one step at a time on this machine, and publishes its outputs when it succeeds.
+
+    :param interpreter: returns the Python for the environment of a step, building it where necessary.
+    """
+
+    def __init__(self, store: Store, open_uri: OpenUri, interpreter: Callable[[StepSpec], str]) -> None:
+        self._store = store
+        self._open_uri = open_uri
+        self._interpreter = interpreter
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def launch(
+        self, spec: StepSpec, fingerprint: str, claim: str, secrets: Mapping[str, str], log: Callable[[str], None]
+    ) -> StepResult:
+        """Run a step to its end and publish its outputs.
+
+        :param secrets: variables for the command only; their values are hidden in what it prints.
+        :param log: receives what the command prints, line by line, while it runs.
+        :raises CommandFailedError: if the command fails, with its last lines.
+        :raises StepError: if it leaves an output unwritten, writes into its inputs or logs what is no metric; what it
+            wrote is kept, and the message says where.
+        :raises DataError: if an input cannot be staged or is not what was bound.
+        """
+        spec = replace(spec, environment=replace(spec.environment, interpreter=self._interpreter(spec)))
+        with _step_directory(self._store, claim) as root:
+            staged = prepare(self._store, spec, root, self._open_uri, token_now)
+            result = self._supervise(staged.directory, secrets, log)
+            if result.error is not None:
+                raise _failure(result)
+            staged.check_inputs()
+            check_outputs(staged.directory, spec.outputs, log)
+            if spec.environment.observe:
+                names = observed(str(spec.environment.interpreter), staged.directory.imports)
+                result = replace(result, observed=names)
+            return replace(result, outputs=self._publish(staged, fingerprint, claim))
+
+    def kill(self) -> None:
+        """End the command and everything it started; may be called at any time, more than once, by a signal handler."""
+        self._killed = True
+        if self._process is not None and self._process.returncode is None:
+            _stop(self._process)
+
+    def _supervise(
+        self, directory: StepDirectory, secrets: Mapping[str, str], log: Callable[[str], None]
+    ) -> StepResult:
+        if self._killed:
+            message = "the step was stopped before its command began"
+            raise CommandFailedError(message)
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb") as control:
+            try:
+                self._process = _start_supervisor(directory, reader)
+            finally:
+                os.close(reader)
+            try:
+                with contextlib.suppress(BrokenPipeError):
+                    control.write(json.dumps(dict(secrets)).encode() + b"\n")
+                    control.flush()
+                _follow(self._process, log)
+            except BaseException:
+                _stop(self._process)
+                raise
+            finally:
+                _reap(self._process)
+        return _read_result(directory, self._process)
+
+    def _publish(self, staged: Staged, fingerprint: str, claim: str) -> dict[str, OutputRef]:
+        published: dict[str, OutputRef] = {}
+        try:
+            for name in staged.spec.outputs:
+                source = staged.directory.outputs / name
+                content = publish(self._store, fingerprint, claim, name, source, staged.index)
+                published[name] = OutputRef(layout.output(fingerprint, claim, name), content)
+        except BaseException:
+            self._store.remove(layout.outputs(fingerprint, claim))
+            raise
+        return published
+
+
+def _start_supervisor(directory: StepDirectory, control: int) -> subprocess.Popen[bytes]:
+    package = str(Path(airflow_mlpipe.__file__).parent.parent)
+    command = [sys.executable, "-I", "-S", "-c", _START, package, str(directory.root), "--control", str(control)]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        cwd="/",
+        env=_supervisor_environment(),
+        pass_fds=(control,),
+        start_new_session=True,
+    )
+
+
+def _supervisor_environment() -> dict[str, str]:
+    """Return the little that this very Python needs, and where its user's own packages lie if it uses them."""
+    variables = {"LANG": "C.UTF-8"}
+    if "LD_LIBRARY_PATH" in os.environ:
+        variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    if site.ENABLE_USER_SITE and site.getusersitepackages() in sys.path:
+        variables["PYTHONUSERBASE"] = site.getuserbase()
+    return variables
+
+
+def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> None:
+    """Hand the output on line by line until the supervisor closes it."""
+    if process.stdout is None:
+        return
+    lines = Lines()
+    while chunk := os.read(process.stdout.fileno(), 65536):
+        for line in lines.feed(chunk):
+            log(line)
+    for line in lines.rest():
+        log(line)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let the supervisor end everything; if it does not, kill its process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+        if not _ends(process.pid, KILL_SECONDS):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the supervisor; if it was killed, end what is left of its process group.
+
+    The group is signalled before its leader is reaped, while nobody else can have its number.
+    """
+    _ends(process.pid, math.inf)
+    if process.stdout is not None:
+        process.stdout.close()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _ends(process: int, seconds: float) -> bool:
+    """Wait for a child to end, without taking its exit status from whoever waits for it properly."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+
+
+def _read_result(directory: StepDirectory, process: subprocess.Popen[bytes]) -> StepResult:
+    try:
+        return load_result(json.loads(directory.result.read_bytes()))
+    except FileNotFoundError as error:
+        message = (
+            f"the supervisor of the command ended with code {process.returncode} before the command did; "
+            "perhaps the machine ran out of memory, or somebody killed it"
+        )
+        raise CommandFailedError(message) from error
+
+
+def _failure(result: StepResult) -> StepError:
+    lines = "".join(f"\n    {line}" for line in result.tail[-_SHOWN_LINES:])
+    message = f"{result.error}; its last lines:{lines}" if lines else f"{result.error}; it printed nothing"
+    return StepError(message) if result.exit_code == 0 else CommandFailedError(message)
+
+
+@contextlib.contextmanager
+def _step_directory(store: Store, claim: str) -> Iterator[Path]:
+    """Make a step directory; it goes when the step ends, except for the outputs of one that failed."""
+    root = _make_directory(store, claim)
+    try:
+        yield root
+    except StepError as error:
+        kept = _keep_outputs(StepDirectory(root))
+        if kept is None:
+            _remove(root)
+            raise
+        message = f"{error}\nwhat it wrote is kept for inspection in {kept}"
+        raise type(error)(message) from error
+    except BaseException:
+        _remove(root)
+        raise
+    _remove(root)
+
+
+def _make_directory(store: Store, claim: str) -> Path:
+    if store.local_root is None:
+        return Path(tempfile.mkdtemp(prefix="mlpipe-")).resolve()
+    root = (store.local_root / layout.work(claim)).resolve()
+    _remove(root)
+    root.mkdir(mode=0o700, parents=True)
+    return root
+
+
+def _keep_outputs(directory: StepDirectory) -> Path | None:
+    """Remove all of a step directory but its outputs and messages; return the folder of the outputs unless empty."""
+    if not directory.outputs.is_dir() or not any(directory.outputs.iterdir()):
+        return None
+    for folder in (directory.code, directory.inputs, directory.home.parent):
+        _remove(folder)
+    return directory.outputs
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also where the command made parts of it read-only."""
+    if not folder.exists():
+        return
+    for parent, folders, _ in os.walk(folder):
+        for name in folders:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

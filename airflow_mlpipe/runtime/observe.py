@@ -1,0 +1,195 @@
+"""What software a script used: from the recorded imports to distributions and versions (rule 4).
+
+An observation maps names to what reuse compares:
+
+- ``scikit-learn``: its version, of an installed distribution; with ``+sha256:...`` of its installed files where it came
+  from a folder, a file or a repository instead of a package index;
+- ``module:helpers``: the digest of a module that no distribution installed: an editable project, a `.pth` folder;
+  empty if the script looked for it and it was not there;
+- ``module:helpers@/opt/lib/helpers.py``: the same for one outside the search path of the interpreter.
+
+The standard library is left to the Python version, and what lies in the step directory to the fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.exceptions import EnvironmentBuildError
+from airflow_mlpipe.runtime import distributions, probe
+from airflow_mlpipe.store.digests import StatIndex, digest_files, folder_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_MODULE = "module:"
+_STARTUP = ("_distutils_hack", "_virtualenv", "__editable__")
+"""Modules that the start of an interpreter imports for every script."""
+_JYTHON = "org"
+"""The standard library's `copy` looks for it."""
+_CODE = (".py", ".so", ".pyc")
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Where an interpreter finds installed packages; see `probe.packages`."""
+
+    folders: tuple[Path, ...]
+    paths: tuple[Path, ...]
+    mapped: Mapping[str, str] = field(default_factory=dict)
+
+
+def observed(interpreter: str, imports: Path) -> dict[str, str]:
+    """Return the observation for the file that the recorder of a step wrote."""
+    packages = _packages_of(interpreter)
+    names: dict[str, None] = {}
+    for module, places in _read(imports).items():
+        for place in sorted(places - {""}) or [""]:
+            names.update(dict.fromkeys(_names(module, place, packages)))
+    return current(interpreter, names)
+
+
+def current(interpreter: str, names: Iterable[str]) -> dict[str, str]:
+    """Return what the names of an observation stand for now; empty for what is not there."""
+    packages = _packages_of(interpreter)
+    return {name: _count(name, packages) for name in names}
+
+
+def _read(imports: Path) -> dict[str, set[str]]:
+    modules: dict[str, set[str]] = {}
+    if not imports.exists():
+        return modules
+    for line in imports.read_bytes().splitlines():
+        name, separator, place = os.fsdecode(line).partition("\0")
+        if separator and name != _JYTHON and not name.startswith(_STARTUP):
+            modules.setdefault(name, set()).add(place)
+    return modules
+
+
+def _names(module: str, place: str, packages: Packages) -> list[str]:
+    if not place:
+        return [_MODULE + module]
+    path = Path(place)
+    if owners := distributions.owners(path, packages.folders):
+        return [owner.name for owner in owners]
+    return [_MODULE + module if _find(module, packages) == path else f"{_MODULE}{module}@{place}"]
+
+
+def _count(name: str, packages: Packages) -> str:
+    if not name.startswith(_MODULE):
+        found = distributions.find(name, packages.folders)
+        return found.count() if found else ""
+    module, _, place = name[len(_MODULE) :].partition("@")
+    path = Path(place) if place else _find(module, packages)
+    if path is None:
+        return ""
+    owners = distributions.owners(path, packages.folders)
+    return ", ".join(f"{one.name} {one.count()}" for one in owners) or _content(path)
+
+
+def _find(module: str, packages: Packages) -> Path | None:
+    """Return the folder or file of a module, as the import system would find it."""
+    places = list(packages.paths)
+    first, *rest = module.split(".")
+    found = list(_candidates(first, places))
+    if not found and first in packages.mapped:
+        mapped = Path(packages.mapped[first])
+        found = list(_candidates(mapped.name, [mapped.parent]))
+    for part in rest:
+        found = list(_candidates(part, [place for place in found if place.is_dir()]))
+    return next((place for place in found if place.is_file() or _is_package(place)), None)
+
+
+def _candidates(name: str, folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield a package or module, or else the parts of a namespace package."""
+    parts = []
+    for folder in folders:
+        if _is_package(folder / name):
+            yield folder / name
+            return
+        if files := sorted(_modules(folder, name)):
+            yield files[0]
+            return
+        if (folder / name).is_dir():
+            parts.append(folder / name)
+    yield from parts
+
+
+def _is_package(folder: Path) -> bool:
+    return any(True for _ in _modules(folder, "__init__"))
+
+
+def _modules(folder: Path, name: str) -> Iterator[Path]:
+    for suffix in _CODE:
+        if (folder / f"{name}{suffix}").is_file():
+            yield folder / f"{name}{suffix}"
+    yield from folder.glob(f"{name}.*.so")  # with the tag of an interpreter
+
+
+def _content(place: Path) -> str:
+    """Return the digest of a module's file, or of all files of a package except compiled and hidden ones."""
+    while not place.exists():  # inside an archive: the archive counts
+        if place == place.parent:
+            return ""
+        place = place.parent
+    index = StatIndex.open()
+    if place.is_file():
+        return digest_files([place], index)[0]
+    files = sorted(_source_files(place))
+    digests = digest_files([place / name for name in files], index)
+    return folder_digest(dict(zip(files, digests, strict=True)))
+
+
+def _source_files(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
+        for name in files:
+            path = Path(parent, name)
+            if not name.endswith(".pyc") and not name.startswith(".") and path.is_file():
+                yield path.relative_to(folder).as_posix()
+
+
+_asked: dict[str, tuple[tuple[int, ...], Packages]] = {}
+
+
+def _packages_of(interpreter: str) -> Packages:
+    """Return where an interpreter finds packages; another than this one is asked again when its folders changed."""
+    if interpreter == sys.executable:
+        return _packages(probe.packages())
+    if interpreter not in _asked or _asked[interpreter][0] != _modified(_asked[interpreter][1].folders):
+        packages = _packages(_ask(interpreter))
+        _asked[interpreter] = (_modified(packages.folders), packages)
+    return _asked[interpreter][1]
+
+
+def _packages(answer: Mapping[str, object]) -> Packages:
+    folders, paths, mapped = answer["folders"], answer["paths"], answer["mapped"]
+    assert isinstance(folders, list)  # noqa: S101 -- for the type checker
+    assert isinstance(paths, list)  # noqa: S101
+    assert isinstance(mapped, dict)  # noqa: S101
+    return Packages(tuple(map(Path, folders)), tuple(map(Path, paths)), mapped)
+
+
+def _modified(folders: Iterable[Path]) -> tuple[int, ...]:
+    return tuple(folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders)
+
+
+def _ask(interpreter: str) -> dict[str, object]:
+    command = [interpreter, "-B", probe.__file__]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+    try:
+        answer = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
+        return dict(json.loads(answer.stdout))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", b"") or b""
+        message = (
+            f"the interpreter {interpreter} does not say where its packages are: {error} "
+            f"{detail.decode('utf-8', 'replace')[-500:]}; give the path of a Python 3 that runs on this machine"
+        )
+        raise EnvironmentBuildError(message) from error

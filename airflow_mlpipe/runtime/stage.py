@@ -1,0 +1,135 @@
+"""Fills a step directory before the command, and checks it afterwards.
+
+What a script writes outside of its step directory is not seen, not kept and not undone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.exceptions import DataChangedError, DataError, InputModifiedError
+from airflow_mlpipe.runtime import recorder, run
+from airflow_mlpipe.runtime.external import External, OpenUri, TokenNow
+from airflow_mlpipe.runtime.layout import StepDirectory
+from airflow_mlpipe.runtime.protocol import to_json
+from airflow_mlpipe.runtime.untouched import Signature, changes, signatures
+from airflow_mlpipe.store import snapshots
+from airflow_mlpipe.store.digests import StatIndex
+from airflow_mlpipe.store.outputs import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_mlpipe.runtime.protocol import InputSpec, StepSpec
+    from airflow_mlpipe.store.store import Store
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A filled step directory, and what is needed to check it after the command."""
+
+    spec: StepSpec
+    directory: StepDirectory
+    store: Store
+    externals: tuple[External, ...]
+    index: StatIndex | None
+    before: dict[str, Signature] = field(repr=False)
+
+    def check_inputs(self) -> None:
+        """Make sure that the command left its inputs alone, and that nobody else changed external ones.
+
+        :raises InputModifiedError: if the command wrote into its inputs.
+        :raises DataChangedError: if external data is no longer what was bound.
+        """
+        after = signatures(self.directory.inputs)
+        if found := changes(self.before, after):
+            self._discard_damaged(after)
+            raise InputModifiedError(_describe(found))
+        for external in self.externals:
+            external.check(self.index, thoroughly=external.bound.mode == "direct")
+
+    def _discard_damaged(self, after: dict[str, Signature]) -> None:
+        """Remove from the store what the command changed through a hard link, so that it is made again."""
+        for path in self.before:
+            name, _, rest = path.partition("/")
+            shared = (
+                path in after and self.before[path][2] == 0 and changes({path: self.before[path]}, {path: after[path]})
+            )
+            stored = _stored(self.store, self.spec.inputs[name])
+            if shared and stored is not None:
+                self.store.remove(f"{stored}/{rest}" if rest else stored)
+
+
+def prepare(store: Store, spec: StepSpec, root: Path, open_uri: OpenUri, token_now: TokenNow) -> Staged:
+    """Fill an empty folder with everything a step needs, and write its ``spec.json`` last.
+
+    :param open_uri: opens external data with the credentials of its datastore.
+    :param token_now: returns the version of external data.
+    :raises DataChangedError: if external data is no longer what was bound.
+    :raises DataError: if an input is not bound, or cannot be read.
+    """
+    directory = StepDirectory(root.resolve())
+    _make_folders(spec, directory)
+    if spec.code is not None:
+        snapshots.unpack(store, spec.code, directory.code)
+    directory.code.mkdir(exist_ok=True)
+    index = StatIndex.open()
+    externals = tuple(_stage_inputs(store, spec, directory, open_uri, token_now, index))
+    directory.spec.write_bytes(to_json(spec))
+    return Staged(spec, directory, store, externals, index, signatures(directory.inputs))
+
+
+def _make_folders(spec: StepSpec, directory: StepDirectory) -> None:
+    for folder in (directory.inputs, directory.outputs, directory.home, directory.temporary, directory.python):
+        folder.mkdir(parents=True)
+    directory.metrics.touch()
+    shutil.copyfile(str(run.__file__), directory.python / "mlpipe.py")
+    if spec.environment.observe:
+        shutil.copyfile(str(recorder.__file__), directory.python / "sitecustomize.py")
+
+
+def _stage_inputs(  # noqa: PLR0913, PLR0917 -- the collaborators of one loop
+    store: Store, spec: StepSpec, directory: StepDirectory, open_uri: OpenUri, token_now: TokenNow, index: StatIndex
+) -> Iterator[External]:
+    for name, bound in spec.inputs.items():
+        if bound.uri is None or bound.content is None:
+            message = f"input {name!r} is not bound yet: the step {bound.producer} that makes it has to run first"
+            raise DataError(message)
+        target = directory.inputs / name
+        stored = _stored(store, bound)
+        with _named(name, bound):
+            if stored is None:
+                fs, path = open_uri(bound.uri, bound.datastore)
+                external = External(name, bound, fs, path, token_now)
+                if bound.mode == "direct":
+                    external.check(index)
+                else:
+                    external.stage(target, index)
+                yield external
+            elif bound.mode != "direct":
+                fetch(store.fs, f"{store.root}/{stored}", target, link=bound.mode == "mount")
+
+
+def _stored(store: Store, bound: InputSpec) -> str | None:
+    """Return where an input lies in the store; None for external data."""
+    return store.path_of(bound.uri) if bound.datastore is None and bound.uri is not None else None
+
+
+@contextmanager
+def _named(name: str, bound: InputSpec) -> Iterator[None]:
+    try:
+        yield
+    except DataChangedError:
+        raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        message = f"input {name!r} cannot be read from {bound.uri}: {error}; check that it exists and may be read"
+        raise DataError(message) from error
+
+
+def _describe(found: list[str]) -> str:
+    shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")  # noqa: PLR2004
+    return f"the command wrote into its inputs: {shown}; copy what you want to change into an output first"
