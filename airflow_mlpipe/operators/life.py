@@ -81,6 +81,7 @@ class Life:
     owner: Owner
     launch: Launch
     say: Callable[[str], None]
+    reasons: tuple[Reason, ...] = ()
 
     def live(self, task: Task) -> Outcome:
         """Reuse, wait for, or run a step whose inputs are all known.
@@ -88,16 +89,24 @@ class Life:
         :raises StepError: if its command fails; nothing is recorded then.
         :raises StoreError: if the store cannot be read or written.
         """
-        outcome = self._outcome(task)
-        self._deliver(outcome)
+        try:
+            outcome = self._outcome(task)
+            self._deliver(outcome)
+        except MlpipeError as error:
+            self._note({"outcome": "failed", "error": str(error), "reasons": dump_reasons(self.reasons)})
+            raise
         self.history.note(outcome.spec, outcome.fingerprint, self.owner.run)
-        runs.write_note(self.site.store, self.owner.pipeline, self.owner.run, self.owner.step, outcome.note())
+        self._note(outcome.note())
         return outcome
+
+    def _note(self, note: Mapping[str, Any]) -> None:
+        runs.write_note(self.site.store, self.owner.pipeline, self.owner.run, self.owner.step, note)
 
     def _outcome(self, task: Task) -> Outcome:
         decision = self._decide(task)
         if decision.found:
             return self._reused("reused", decision, decision.found)
+        self.reasons = decision.reasons
         self.say(f"runs: {summary(decision.reasons)}")
         if not task.allow_reuse:
             return self._run(decision, None)

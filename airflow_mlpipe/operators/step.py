@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_mlpipe.definitions.dump import plain
+from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.operators.announce import alias_of, announce
 from airflow_mlpipe.operators.binding import bind_from_plan, bind_here
 from airflow_mlpipe.operators.here import open_site, workspace_at
@@ -73,7 +75,7 @@ class StepOperator(BaseOperator):
         self.folder = Path(folder) if folder else None
         self.workspace = workspace
         self.upstream = dict(upstream or {})
-        self.definition = pipeline.digest if pipeline else step.digest
+        self.definition = pipeline.digest if pipeline else fingerprint({"step": plain(step)})
         self.command = ""
         self.inputs: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from airflow_mlpipe.definitions import Step
     from airflow_mlpipe.runtime.protocol import OutputRef
 
-DATA = "data"
-"""The name of the input and of the output of a data transfer."""
-
-
 @dataclass(frozen=True)
 class StepFacts:
     """What binding a step needs from outside.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.definitions import CommandStep, DataTransferStep, PythonScriptStep, StepOutput
-from airflow_mlpipe.definitions.graph import edges, in_order
-from airflow_mlpipe.planning.bind import DATA, StepFacts, Values, bind, substitute
+from airflow_mlpipe.definitions import DataTransferStep, Destination, PythonScriptStep, StepOutput
+from airflow_mlpipe.definitions.graph import edges, order
+from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
 from airflow_mlpipe.resolving.environments import specification
@@ -20,9 +20,7 @@ from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSp
 from airflow_mlpipe.store import snapshots
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from airflow_mlpipe.definitions import DataReference, Environment, InputBinding, PipelineData, Pipeline, Step
+    from airflow_mlpipe.definitions import DataReference, Environment, InputBinding, Pipeline, PipelineData, Step
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.store.snapshots import Snapshot
 
@@ -49,8 +47,8 @@ class Facts:
         facts = StepFacts(
             code=self._code(step),
             environment=self._environment(step),
-            inputs={name: self._place_input(step, binding) for name, binding in _inputs_of(step).items()},
-            outputs={name: self._place_output(output) for name, output in _outputs_of(step).items()},
+            inputs={name: self._place_input(binding) for name, binding in step.inputs.items()},
+            outputs={name: self._place_output(step, output) for name, output in step.outputs.items()},
         )
         spec = bind(self.pipeline, step, self.values, facts)
         return Task(spec, run_after, step.allow_reuse, regenerate)
@@ -67,6 +65,11 @@ class Facts:
         directory, snapshot = self._directories[digest]
         snapshots.pack(self.site.store, directory, snapshot)
 
+    def forget_code(self) -> None:
+        """Read source directories again when asked next."""
+        self._snapshots.clear()
+        self._directories.clear()
+
     def read_inputs(self, spec: StepSpec) -> StepSpec:
         """Fill in the content of a step's external inputs, as they are now; each is read once.
 
@@ -77,7 +80,7 @@ class Facts:
     def _code(self, step: Step) -> str | None:
         if isinstance(step, DataTransferStep) or step.source_directory is None:
             return None
-        directory = self.folder / step.source_directory
+        directory = self.folder / Path(step.source_directory).expanduser()
         script = step.script_name if isinstance(step, PythonScriptStep) and step.code == "imports" else ""
         key = (str(directory), script, "")
         if key not in self._snapshots:
@@ -97,19 +100,21 @@ class Facts:
             )
         return self._environments[environment]
 
-    def _place_input(self, step: Step, binding: InputBinding) -> InputSpec:
+    def _place_input(self, binding: InputBinding) -> InputSpec:
         if isinstance(binding, StepOutput):
             return InputSpec(mode=binding.mode, producer=(binding.step, binding.output))
         uri, datastore = self._locate(binding)
-        return InputSpec(uri, mode=binding.mode, datastore=datastore, compare=binding.compare)
+        compare = binding.compare if "compare" in binding.model_fields_set else None
+        return InputSpec(uri, mode=binding.mode, datastore=datastore, compare=compare)
 
-    def _place_output(self, output: PipelineData) -> OutputSpec:
-        if output.destination is None:
-            return OutputSpec(output.kind, asset=output.asset)
-        uri, datastore = self._locate(output.destination)
+    def _place_output(self, step: Step, output: PipelineData) -> OutputSpec:
+        place = output.destination
+        if place is None and output.datastore is not None:
+            place = Destination(datastore=output.datastore, path=f"{self.pipeline}/{step.name}/{output.name}")
+        uri, datastore = self._locate(place) if place else (None, None)
         return OutputSpec(output.kind, uri, datastore, output.asset)
 
-    def _locate(self, reference: DataReference) -> tuple[str, str | None]:
+    def _locate(self, reference: DataReference | Destination) -> tuple[str, str | None]:
         path = substitute(reference.url or reference.path or "", self.values)
         return self.site.workspace.locate(path, reference.datastore, self.folder)
 
@@ -132,7 +137,7 @@ def tasks_of(
             run_after=(*upstream[name], *(waits or {}).get(name, ())),
             regenerate=name in regenerate,
         )
-        for name in in_order(pipeline)
+        for name in order(pipeline)
     ]
 
 
@@ -145,14 +150,6 @@ def facts_for(site: Site, pipeline: Pipeline, values: Values) -> Facts:
         values,
         lambda step: site.workspace.environment_of(pipeline, step),
     )
-
-
-def _inputs_of(step: Step) -> Mapping[str, InputBinding]:
-    return {DATA: step.source} if isinstance(step, DataTransferStep) else step.inputs
-
-
-def _outputs_of(step: Step) -> Mapping[str, PipelineData]:
-    return step.outputs
 
 
 def read_inputs(
