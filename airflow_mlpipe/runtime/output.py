@@ -24,31 +24,38 @@ class Mask:
         self._held = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what can be shown by now."""
+        """Return what can be shown by now; what may be the start of a secret is held back."""
         if not self._secrets:
             return chunk
-        text = self._hide(self._held + chunk)
-        held = self._possible_start(text)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
+        text, shown, begin = self._held + chunk, b"", 0
+        held = self._possible_start(text, begin)
+        while (found := self._next(text, begin)) and found[0] < held:
+            start, length = found
+            shown += text[begin:start] + b"***"
+            begin = start + length
+            held = self._possible_start(text, begin)
+        self._held = text[held:]
+        return shown + text[begin:held]
 
     def rest(self) -> bytes:
-        """Return what was held back as the possible start of a secret, at the end of the stream."""
-        held, self._held = self._held, b""
-        return held
-
-    def _hide(self, text: bytes) -> bytes:
+        """Return what was held back, at the end of the stream."""
+        text, self._held = self._held, b""
         for secret in self._secrets:
             text = text.replace(secret, b"***")
         return text
 
-    def _possible_start(self, text: bytes) -> int:
-        """Return the length of the longest end of a text with which a secret begins."""
-        for length in range(min(len(self._secrets[0]) - 1, len(text)), 0, -1):
-            end = text[-length:]
-            if any(len(secret) > length and secret.startswith(end) for secret in self._secrets):
-                return length
-        return 0
+    def _next(self, text: bytes, begin: int) -> tuple[int, int] | None:
+        """Return where the first secret is and how long, of several there the longest."""
+        found = [(start, -len(secret)) for secret in self._secrets if (start := text.find(secret, begin)) >= 0]
+        return (min(found)[0], -min(found)[1]) if found else None
+
+    def _possible_start(self, text: bytes, begin: int) -> int:
+        """Return the first place from which the rest of a text may go on to become a secret, else its end."""
+        for place in range(max(begin, len(text) - len(self._secrets[0]) + 1), len(text)):
+            rest = text[place:]
+            if any(len(secret) > len(rest) and secret.startswith(rest) for secret in self._secrets):
+                return place
+        return len(text)
 
 
 class Tail:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from airflow_mlpipe.runtime.untouched import changes, signatures
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    for name in ("a", "folder/b", "folder/sub/c"):
+        (tmp_path / name).write_text("content")
+    return tmp_path
+
+
+def rewrite_keeping_times(path):
+    before = path.stat()
+    path.write_text("CONTENT")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda path: None, []),
+        (lambda path: (path / "a").read_text(), []),
+        (lambda path: (path / "a").write_text("other"), ["a was changed"]),
+        (lambda path: rewrite_keeping_times(path / "a"), ["a was changed"]),
+        (lambda path: (path / "a").chmod(0o600), ["a was changed"]),
+        (lambda path: (path / "a").unlink(), ["a was removed"]),
+        (lambda path: (path / "folder" / "new").touch(), ["folder/new was added"]),
+        (lambda path: (path / "folder" / "b").rename(path / "b"), ["b was added", "folder/b was removed"]),
+    ],
+)
+def test_whatever_is_written_is_noticed_and_named(inputs, act, expected):
+    before = signatures(inputs)
+    act(inputs)
+    assert changes(before, signatures(inputs)) == expected
+
+
+def test_another_link_to_a_shared_file_is_no_change(inputs, tmp_path):
+    os.link(inputs / "a", inputs / "folder" / "a2")
+    before = signatures(inputs)
+    outside = tmp_path.parent / f"{tmp_path.name}-link"
+    os.link(inputs / "a", outside)
+    outside.unlink()
+    assert changes(before, signatures(inputs)) == []
