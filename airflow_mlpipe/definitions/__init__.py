@@ -1,0 +1,57 @@
+"""What a user writes: pipelines and all that belongs to them. Plain Python, without Airflow."""
+
+from airflow_mlpipe.definitions.compute import ComputeTarget, DockerCompute, KubernetesCompute, LocalCompute
+from airflow_mlpipe.definitions.data import (
+    DataReference,
+    Datastore,
+    Destination,
+    InputBinding,
+    PipelineData,
+    StepOutput,
+)
+from airflow_mlpipe.definitions.dump import dump
+from airflow_mlpipe.definitions.environment import Environment
+from airflow_mlpipe.definitions.load import find_workspace, load_pipeline, load_workspace, loads
+from airflow_mlpipe.definitions.module import Module
+from airflow_mlpipe.definitions.modules import load_module
+from airflow_mlpipe.definitions.modulestep import ModuleStep
+from airflow_mlpipe.definitions.parameter import PipelineParameter, parameter_values
+from airflow_mlpipe.definitions.pipeline import Pipeline
+from airflow_mlpipe.definitions.schedule import AssetAll, AssetAny, Schedule
+from airflow_mlpipe.definitions.sequence import StepSequence
+from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep, Step
+from airflow_mlpipe.definitions.workspace import Workspace
+
+__all__ = [
+    "AssetAll",
+    "AssetAny",
+    "CommandStep",
+    "ComputeTarget",
+    "DataReference",
+    "DataTransferStep",
+    "Datastore",
+    "Destination",
+    "DockerCompute",
+    "Environment",
+    "InputBinding",
+    "KubernetesCompute",
+    "LocalCompute",
+    "Module",
+    "ModuleStep",
+    "Pipeline",
+    "PipelineData",
+    "PipelineParameter",
+    "PythonScriptStep",
+    "Schedule",
+    "Step",
+    "StepOutput",
+    "StepSequence",
+    "Workspace",
+    "dump",
+    "find_workspace",
+    "load_module",
+    "load_pipeline",
+    "load_workspace",
+    "loads",
+    "parameter_values",
+]

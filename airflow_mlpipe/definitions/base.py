@@ -1,0 +1,91 @@
+"""`Definition`: what everything a user writes has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, faults_of, nearest, shown
+from airflow_mlpipe.exceptions import DefinitionError
+
+D = TypeVar("D", bound="Definition")
+
+
+class Definition(BaseModel):
+    """Base of all definitions: immutable, and unknown fields are refused.
+
+    Two definitions are equal when they are of one class and their fields are; where they were read does not matter.
+
+    :raises DefinitionError: if a field is wrong; it names every field that is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    named_by: ClassVar[str | None] = None
+    """The field that the key of a mapping gives, so that a definition inside a mapping need not repeat it."""
+
+    def __init__(self, /, **data: Any) -> None:  # noqa: ANN401 -- pydantic checks the fields
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise DefinitionError([_in_python(type(self), fault) for fault in faults_of(error)]) from None
+
+    # pydantic then knows that this constructor adds nothing to validation, and goes past it for nested definitions.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explained(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:  # noqa: ANN401 -- a validator
+        """Refuse unknown fields by name, beside everything else that is wrong."""
+        if isinstance(data, cls):
+            return data
+        data = cls.normalised(data)
+        unknown = [key for key in data if key not in cls.__pydantic_fields__] if isinstance(data, Mapping) else []
+        if not unknown:
+            return handler(data)
+        faults = [cls._unknown(key, data) for key in unknown]
+        meant = {fault.instead for fault in faults}
+        try:
+            handler({key: value for key, value in data.items() if key not in unknown})
+        except ValidationError as error:
+            faults += [fault for fault in faults_of(error) if fault.path[-1:] not in {(key,) for key in meant}]
+        raise Refused(faults)
+
+    @classmethod
+    def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
+        """Return what a user wrote in its long form; subclasses that allow shorter ones say which."""
+        return data
+
+    @classmethod
+    def _unknown(cls, key: object, data: Mapping[str, Any]) -> Fault:
+        known = [name for name in cls.__pydantic_fields__ if name not in data]
+        near = nearest(key, known)
+        remedy = did_you_mean(key, known) if near else "Known: " + ", ".join(cls.__pydantic_fields__)
+        if isinstance(key, bool):
+            remedy = "YAML reads bare on, off, yes and no as booleans: write the key in quotes"
+        path = (key if isinstance(key, str) else str(key),)
+        return Fault(path, "there is no such field", remedy, shown(key), at_key=True, instead=near)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._fields() == other._fields()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), getattr(self, "name", None)))
+
+    def _fields(self) -> dict[str, Any]:
+        values = self.__dict__
+        return {name: values[name] for name in type(self).__pydantic_fields__}
+
+
+def build(cls: type[D], data: object, context: Mapping[str, Any] | None = None) -> D:
+    """Return a definition of plain data, inside a validator.
+
+    :raises pydantic.ValidationError: if it cannot be; `faults_of` says why.
+    """
+    return cls.__pydantic_validator__.validate_python(data, context=context)
+
+
+def _in_python(cls: type[Definition], fault: Fault) -> Any:  # noqa: ANN401
+    return fault.below(cls.__name__).problem()

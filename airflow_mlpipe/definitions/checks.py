@@ -1,0 +1,127 @@
+"""What a pipeline as a whole must keep to; each rule is a function that yields what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.definitions.data import DataLink, ModuleInput, StepOutput
+from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean, shown
+from airflow_mlpipe.definitions.graph import cycle_of, edges_of
+from airflow_mlpipe.definitions.schedule import uses_assets
+from airflow_mlpipe.definitions.steps import DataTransferStep
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.definitions.pipeline import Pipeline
+    from airflow_mlpipe.definitions.steps import Step
+
+
+def check(pipeline: Pipeline) -> Iterator[Fault]:
+    """Yield everything that is wrong with a pipeline whose fields are right one by one."""
+    if not pipeline.steps:
+        yield Fault(("steps",), "is empty", "Give at least one step")
+    if pipeline.start_date and pipeline.end_date and pipeline.start_date > pipeline.end_date:
+        yield Fault(("end_date",), "is before the start date", "Swap them, or leave one out", str(pipeline.end_date))
+    yield from _same_names(list(pipeline.parameters), ("parameters",))
+    steps = {step.name: step for step in pipeline.steps}
+    for step in pipeline.steps:
+        yield from _bindings(step, steps)
+        yield from _order(step, steps)
+        yield from _values(step, pipeline)
+    yield from _circle(pipeline)
+    yield from _destinations(pipeline)
+
+
+def _at(step: Step, path: Path) -> Path:
+    return ("steps", step.name, *path)
+
+
+def input_path(step: Step, name: str) -> Path:
+    """Return where an input is written."""
+    return _at(step, ("source",) if isinstance(step, DataTransferStep) else ("inputs", name))
+
+
+def _bindings(step: Step, steps: dict[str, Step]) -> Iterator[Fault]:
+    for name, bound in step.inputs.items():
+        path = input_path(step, name)
+        match bound:
+            case ModuleInput():
+                remedy = "Name the output of a step, ${{ steps.<step>.outputs.<name> }}, or existing data"
+                yield Fault(path, "has a meaning only within a module", remedy, f"${{{{ inputs.{bound.output} }}}}")
+            case DataLink():
+                remedy = "List the step that has it among its outputs"
+                yield Fault(path, "is made by no step of the pipeline", remedy, repr(bound.output))
+            case StepOutput():
+                yield from _output(bound, path, steps)
+
+
+def _output(bound: StepOutput, path: Path, steps: dict[str, Step]) -> Iterator[Fault]:
+    if bound.step not in steps:
+        remedy = did_you_mean(bound.step, steps, "steps.")
+        yield Fault(path, "names a step that does not exist", remedy, str(bound.ref), about=("steps", bound.step))
+    elif bound.output not in (known := steps[bound.step].outputs):
+        about = ("steps", bound.step, "outputs", bound.output)
+        remedy = did_you_mean(bound.output, known, f"steps.{bound.step}.outputs.")
+        yield Fault(path, f"names an output that {bound.step} does not declare", remedy, str(bound.ref), about=about)
+
+
+def _order(step: Step, steps: dict[str, Step]) -> Iterator[Fault]:
+    for index, name in enumerate(step.run_after):
+        if name not in steps:
+            path = _at(step, ("run_after", index))
+            remedy = did_you_mean(name, [other for other in steps if other != step.name])
+            yield Fault(path, "names a step that does not exist", remedy, repr(name), about=("steps", name))
+
+
+def _values(step: Step, pipeline: Pipeline) -> Iterator[Fault]:
+    own = set(step.parameters)
+    used = list(step.parameters)
+    for path, ref in step.references():
+        if ref.kind == "run" and ref.name != "run_after" and uses_assets(pipeline.schedule):
+            message = "is not there in runs that assets start"
+            yield Fault(_at(step, path), message, "Use ${{ run.run_after }}, which every run has", str(ref))
+        if ref.kind != "parameters":
+            continue
+        known = set(pipeline.parameters) | (own if path[0] != "parameters" else set())
+        if ref.name not in known:
+            remedy = did_you_mean(ref.name, sorted(known), "parameters.")
+            message = "names a parameter that does not exist"
+            yield Fault(_at(step, path), message, remedy, str(ref), about=("parameters", ref.name))
+        used.append(ref.name)
+    yield from _same_names(list(dict.fromkeys(used)), _at(step, ("parameters",)), only=own)
+
+
+def _same_names(names: list[str], path: Path, only: set[str] | None = None) -> Iterator[Fault]:
+    """Yield the names that differ only by case; scripts read them from variables in upper case."""
+    seen: dict[str, str] = {}
+    for name in reversed(names) if only else names:
+        earlier = seen.setdefault(name.casefold(), name)
+        if earlier != name and (only is None or name in only):
+            message = f"is the same name as {earlier}; upper and lower case are not told apart"
+            yield Fault((*path, name), message, "Choose another name", repr(name), at_key=True)
+
+
+def _circle(pipeline: Pipeline) -> Iterator[Fault]:
+    circle = cycle_of(edges_of(pipeline.steps))
+    if not circle:
+        return
+    step = pipeline.step(circle[1]) if len(circle) > 1 else pipeline.steps[0]
+    message = "the steps need each other in a circle"
+    yield Fault(("steps", step.name), message, "Take one of these needs away", " -> ".join(circle), at_key=True)
+
+
+def _destinations(pipeline: Pipeline) -> Iterator[Fault]:
+    seen: dict[tuple[str | None, str | None, str | None], str] = {}
+    for step in pipeline.steps:
+        for name, data in step.outputs.items():
+            place = data.destination
+            if place is None:
+                continue
+            key = (place.datastore, None if place.path is None else place.path.strip("/"), place.url)
+            made = f"steps.{step.name}.outputs.{name}"
+            earlier = seen.setdefault(key, made)
+            if earlier != made:
+                path = ("destination",) if isinstance(step, DataTransferStep) else ("outputs", name, "destination")
+                message = f"is also where {earlier} goes"
+                given = shown(place.url or place.path or place.datastore)
+                yield Fault(_at(step, path), message, "Give each output its own destination", given)

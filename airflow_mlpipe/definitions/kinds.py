@@ -1,0 +1,71 @@
+"""Which class reads which kind of step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from pydantic import ValidationError
+
+from airflow_mlpipe.definitions.base import build
+from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, faults_of, refuse, shown
+from airflow_mlpipe.definitions.modulestep import ModuleStep
+from airflow_mlpipe.definitions.sequence import Listed
+from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep
+
+AnyStep: TypeAlias = PythonScriptStep | CommandStep | DataTransferStep | ModuleStep
+"""A step as it is written."""
+
+KINDS: dict[str, type[PythonScriptStep | CommandStep | DataTransferStep | ModuleStep]] = {
+    "python_script": PythonScriptStep,
+    "command": CommandStep,
+    "data_transfer": DataTransferStep,
+    "module": ModuleStep,
+}
+LATER = ("estimator", "mpi")
+
+
+def step_of(given: object) -> AnyStep:
+    """Return the step that plain data stands for.
+
+    :raises pydantic.ValidationError: if its fields are wrong.
+    :raises Refused: (a ValueError) if its kind is.
+    """
+    if isinstance(given, tuple(KINDS.values())):
+        return given
+    if not isinstance(given, Mapping):
+        message = "must be a mapping of fields to values"
+        raise refuse(message, "Write one `field: value` a line, indented", given)
+    kind = given.get("kind")
+    if kind is None:
+        remedy = "Write kind: and one of " + ", ".join(KINDS)
+        raise Refused([Fault(("kind",), "is missing", remedy)])
+    if kind in LATER:
+        message = "is not available yet in this version"
+        raise refuse(message, "Use python_script or command", kind, ("kind",))
+    if not isinstance(kind, str) or kind not in KINDS:
+        message = "is no kind of step"
+        raise refuse(message, did_you_mean(kind, KINDS), kind, ("kind",))
+    return build(KINDS[kind], given)
+
+
+def steps_of(items: list[Listed]) -> tuple[AnyStep, ...]:
+    """Return the steps that a list of plain data stands for; what is wrong in all of them comes at once."""
+    made: list[AnyStep] = []
+    faults: list[Fault] = []
+    seen: dict[str, Path] = {}
+    for item in items:
+        try:
+            step = step_of(item.given)
+        except (ValidationError, Refused) as error:
+            faults += [fault.below(*item.path) for fault in faults_of(error)]
+            continue
+        if step.name in seen:
+            remedy = "Give each step its own name"
+            faults.append(Fault(item.at, "is the name of another step too", remedy, shown(step.name), at_key=True))
+        seen[step.name] = item.path
+        after = tuple(dict.fromkeys((*step.run_after, *item.after)))
+        made.append(step if after == step.run_after else step.model_copy(update={"run_after": after}))
+    if faults:
+        raise Refused(faults)
+    return tuple(made)

@@ -1,0 +1,286 @@
+"""`Workspace`: the file that names datastores, compute targets, environments and defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+from typing_extensions import Self
+
+from airflow_mlpipe.definitions import ports
+from airflow_mlpipe.definitions.base import Definition, build
+from airflow_mlpipe.definitions.checks import input_path
+from airflow_mlpipe.definitions.compute import (
+    WORKING,
+    ComputeTarget,
+    DockerCompute,
+    KubernetesCompute,
+    LocalCompute,
+    compute_target,
+)
+from airflow_mlpipe.definitions.data import Datastore, Destination, Place, StepOutput
+from airflow_mlpipe.definitions.environment import Environment
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean
+from airflow_mlpipe.definitions.faults import Path as FaultPath
+from airflow_mlpipe.definitions.modules import ModuleFolders
+from airflow_mlpipe.definitions.pipeline import Pipeline
+from airflow_mlpipe.definitions.steps import DataTransferStep, EnvironmentField, Step
+from airflow_mlpipe.definitions.values import Count, Duration, StepName, climbs
+from airflow_mlpipe.exceptions import DataError, DefinitionError, Problem
+
+T = TypeVar("T")
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+FILE_NAME = "mlpipe.yaml"
+
+
+class Defaults(Definition):
+    """What holds where neither step nor pipeline says anything."""
+
+    compute: str | None = None
+    """The name of a compute target."""
+    environment: EnvironmentField = None
+    """The name of an environment, or an environment."""
+    retries: Count | None = None
+    retry_delay: Duration | None = None
+    timeout: Duration | None = None
+
+
+def _named(cls: type[Definition]) -> Callable[[object], object]:
+    def make(value: object, name: str) -> Definition:
+        if isinstance(value, cls):
+            return value.model_copy(update={"name": name})
+        return build(cls, {} if value is None else value).model_copy(update={"name": name})
+
+    return lambda value: ports.each(value, make)
+
+
+def _store(value: object) -> object:
+    return build(Datastore, value) if isinstance(value, str | Mapping) else value
+
+
+def _compute(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    return ports.each({"local": LocalCompute(), **value}, compute_target)
+
+
+def _folders(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Workspace(Definition):
+    """Datastores, compute targets, environments and defaults by name; `mlpipe.yaml`."""
+
+    name: StepName | None = None
+    store: Annotated[Datastore | None, BeforeValidator(_store, json_schema_input_type=Datastore | str | None)] = None
+    """Where outputs are kept; `$AIRFLOW_HOME/mlpipe` where it is not given."""
+    datastores: Annotated[dict[StepName, Datastore], BeforeValidator(_named(Datastore))] = Field(default_factory=dict)
+    """Storage roots by name."""
+    compute: Annotated[dict[StepName, ComputeTarget], BeforeValidator(_compute)] = Field(
+        default_factory=lambda: {"local": LocalCompute(name="local")}
+    )
+    """Compute targets by name; `local` is always there."""
+    environments: Annotated[dict[StepName, Environment], BeforeValidator(_named(Environment))] = Field(
+        default_factory=dict
+    )
+    """Environments by name."""
+    modules: Annotated[tuple[str, ...], BeforeValidator(_folders, json_schema_input_type=str | list[str])] = (
+        "modules",
+    )
+    """Folders with module files, relative to this file."""
+    defaults: Defaults = Field(default_factory=Defaults)
+    """What holds where neither step nor pipeline says anything."""
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def folder(self) -> Path:
+        """The directory that relative paths start from: that of the file."""
+        return self._folder
+
+    def located(self, folder: Path) -> Self:
+        """Return the same workspace, in a folder."""
+        same = self.model_copy()
+        same._folder = folder  # noqa: SLF001 -- its own
+        return same
+
+    @cached_property
+    def module_folders(self) -> ModuleFolders:
+        """Where modules are found."""
+        return ModuleFolders(self.folder / Path(folder).expanduser() for folder in self.modules)
+
+    @property
+    def output_store(self) -> Datastore | None:
+        """Where outputs are kept, with an absolute URL; None stands for `$AIRFLOW_HOME/mlpipe`."""
+        return None if self.store is None else self._absolute(self.store)
+
+    def datastore(self, name: str) -> Datastore:
+        """Return a datastore, with an absolute URL.
+
+        :raises DefinitionError: if there is none of that name.
+        """
+        return self._absolute(_known(self.datastores, name, "datastore"))
+
+    def _absolute(self, datastore: Datastore) -> Datastore:
+        return datastore.model_copy(update={"url": uri(datastore.url, self.folder)})
+
+    def compute_of(self, pipeline: Pipeline, step: Step) -> LocalCompute | DockerCompute | KubernetesCompute:
+        """Return where a step runs: as it says itself, else its pipeline, else the defaults, else `local`.
+
+        :raises DefinitionError: if there is no target of that name.
+        """
+        return _known(self.compute, self._compute_name(pipeline, step), "compute target")
+
+    def _compute_name(self, pipeline: Pipeline, step: Step) -> str:
+        return step.compute or pipeline.compute or self.defaults.compute or "local"
+
+    def environment_of(self, pipeline: Pipeline, step: Step) -> Environment:
+        """Return a step's software: as it says itself, else its pipeline, else the defaults, else nothing special.
+
+        Its paths are absolute.
+
+        :raises DefinitionError: if there is no environment of that name.
+        """
+        for given, folder in (
+            (step.environment, pipeline.folder),
+            (pipeline.environment, pipeline.folder),
+            (self.defaults.environment, self.folder),
+        ):
+            if isinstance(given, str):
+                return _placed(_known(self.environments, given, "environment"), self.folder)
+            if given is not None:
+                return _placed(given, folder)
+        return Environment()
+
+    def settings_of(self, pipeline: Pipeline, step: Step) -> Defaults:
+        """Return retries, their delay and the timeout of a step: its own, else its pipeline's, else the defaults."""
+        sources: tuple[Any, ...] = (step, pipeline, self.defaults)
+        names = ("retries", "retry_delay", "timeout")
+        found = {
+            name: next((value for source in sources if (value := getattr(source, name)) is not None), None)
+            for name in names
+        }
+        return self.defaults.model_copy(update=found)
+
+    def destination_of(self, pipeline: Pipeline, step: Step, output: str) -> Destination | None:
+        """Return where a copy of an output goes, or None where it goes nowhere."""
+        data = step.outputs[output]
+        if data.destination is not None or data.datastore is None:
+            return data.destination
+        return Destination(datastore=data.datastore, path=f"{pipeline.name}/{step.name}/{output}")
+
+    def locate(self, place: Place, folder: Path, substitute: Callable[[str], str] = str) -> tuple[str, str | None]:
+        """Return the URI of a place, and the datastore whose credentials open it.
+
+        :param folder: where a path without a datastore starts: the folder of the definition.
+        :param substitute: puts values in the place of expressions.
+        :raises DataError: if the path, with its values, leaves the datastore.
+        :raises DefinitionError: if there is no datastore of that name.
+        """
+        path = substitute(place.path if place.url is None else place.url) if place.path or place.url else ""
+        if place.datastore is None:
+            return uri(path, folder), None
+        if climbs(path):
+            message = f"the path {path!r} leaves the datastore {place.datastore}; give a path below its root"
+            raise DataError(message)
+        root = self.datastore(place.datastore).url
+        return (f"{root.rstrip('/')}/{path.strip('/')}" if path.strip("/") else root), place.datastore
+
+    def check(self, pipeline: Pipeline) -> list[Problem]:
+        """Return what of a pipeline does not fit this workspace: names that are not there, targets that do not work."""
+        file = str(pipeline.source_file or "")
+        return [fault.problem(file) for fault in self.faults(pipeline)]
+
+    def faults(self, pipeline: Pipeline) -> Iterator[Fault]:
+        """Yield the same, without a place in a file."""
+        yield from self._name_faults(pipeline, ())
+        for step in pipeline.steps:
+            at = ("steps", step.name)
+            yield from self._name_faults(step, at)
+            yield from self._compute_faults(pipeline, step, at)
+            yield from self._data_faults(step, at)
+            yield from self._environment_faults(pipeline, step, at)
+
+    def _name_faults(self, user: Pipeline | Step, at: FaultPath) -> Iterator[Fault]:
+        named: tuple[tuple[str, object, Mapping[str, object]], ...] = (
+            ("compute", user.compute, self.compute),
+            ("environment", user.environment, self.environments),
+        )
+        for field, given, known in named:
+            if isinstance(given, str) and given not in known:
+                yield _unknown((*at, field), given, known)
+
+    def _compute_faults(self, pipeline: Pipeline, step: Step, at: FaultPath) -> Iterator[Fault]:
+        target = self.compute.get(self._compute_name(pipeline, step))
+        if target is None:
+            if not step.compute and not pipeline.compute:
+                yield _unknown((*at, "compute"), str(self.defaults.compute), self.compute)
+            return
+        if target.kind not in WORKING:
+            message = f"is of kind {target.kind}, which is not available yet in this version"
+            yield Fault((*at, "compute"), message, "Use a target of kind: local", repr(target.name))
+        elif step.resources:
+            message = "mean nothing to a local target"
+            yield Fault((*at, "resources"), message, "Leave them out", ", ".join(step.resources), at_key=True)
+
+    def _data_faults(self, step: Step, at: FaultPath) -> Iterator[Fault]:
+        for name, bound in step.inputs.items():
+            if not isinstance(bound, StepOutput):
+                yield from self._datastore_faults(bound.datastore, input_path(step, name))
+        for name, data in step.outputs.items():
+            path = at if isinstance(step, DataTransferStep) else (*at, "outputs", name)
+            yield from self._datastore_faults(data.datastore, path)
+            if data.destination is not None:
+                yield from self._datastore_faults(data.destination.datastore, (*path, "destination"))
+
+    def _datastore_faults(self, name: str | None, path: FaultPath) -> Iterator[Fault]:
+        if name is not None and name not in self.datastores:
+            yield _unknown((*path, "datastore"), name, self.datastores)
+
+    def _environment_faults(self, pipeline: Pipeline, step: Step, at: FaultPath) -> Iterator[Fault]:
+        given = step.environment or pipeline.environment or self.defaults.environment
+        found = self.environments.get(given) if isinstance(given, str) else given
+        if found is not None and (found.image or found.build) and self._runs_locally(pipeline, step):
+            field = "image" if found.image else "build"
+            message = f"has {field}, which means nothing to a local target"
+            yield Fault(
+                (*at, "environment"), message, "Give requirements, or another compute target", repr(found.name or field)
+            )
+
+    def _runs_locally(self, pipeline: Pipeline, step: Step) -> bool:
+        return isinstance(self.compute.get(self._compute_name(pipeline, step)), LocalCompute)
+
+
+def uri(place: str, folder: Path) -> str:
+    """Return a URL as it is, and a path as an absolute ``file://`` URL."""
+    if _URL.match(place):
+        return place
+    return "file://" + (folder / Path(place).expanduser()).absolute().as_posix()
+
+
+def _unknown(path: FaultPath, given: str, known: Mapping[str, object]) -> Fault:
+    return Fault(path, "is not in the workspace", did_you_mean(given, known), repr(given))
+
+
+def _known(named: Mapping[str, T], name: str, what: str) -> T:
+    if name not in named:
+        message = f"is no {what} of the workspace"
+        raise DefinitionError([Problem("", 0, 0, what, message, did_you_mean(name, named), repr(name))])
+    return named[name]
+
+
+def _placed(environment: Environment, folder: Path) -> Environment:
+    """Make its paths absolute."""
+    path = environment.requirements_path(folder)
+    return environment.model_copy(
+        update={
+            "requirements_file": None if path is None else str(path.absolute()),
+            "python": environment.interpreter(folder),
+        }
+    )
