@@ -13,6 +13,7 @@ Every message says what is wrong, what was given, and what to do::
      |   +- StoreUnreachableError  it does not answer, or refuses to read or write
      |   +- StoreNotExclusiveError it cannot create a file exclusively, so it cannot be shared
      |   +- RecordFormatError      an entry that a newer version wrote, or that is damaged
+     +- AirflowError               a local Airflow that does not start, has ended, or refuses a request
      +- PlanError                  a run whose plan is missing or does not fit the step
      +- StepError                  a step that did not succeed
          +- CommandFailedError     its command ended with an exit code or a signal
@@ -105,6 +106,15 @@ class StoreNotExclusiveError(StoreError):
 
 class RecordFormatError(StoreError):
     """An entry of the store that a newer version wrote, or that is damaged."""
+
+
+class AirflowError(MlpipeError):
+    """A local Airflow that does not start, has ended, or refuses a request."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """``status`` is the HTTP status of a refused request."""
+        self.status = status
+        super().__init__(message)
 
 
 class PlanError(MlpipeError):
