@@ -14,7 +14,7 @@ from airflow.sdk import DAG, Asset, AssetAll, AssetAny, BaseOperator, Param, get
 from airflow_mlpipe import definitions
 from airflow_mlpipe.definitions import Schedule, load_pipeline
 from airflow_mlpipe.definitions.graph import edges
-from airflow_mlpipe.exceptions import MlpipeError
+from airflow_mlpipe.exceptions import DefinitionError, MlpipeError
 from airflow_mlpipe.naming import check_step_name
 from airflow_mlpipe.operators.here import workspace_at
 from airflow_mlpipe.operators.plan import REGENERATE, PlanOperator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_mlpipe.definitions import Pipeline, PipelineParameter, Step
+    from airflow_mlpipe.definitions import Pipeline, PipelineParameter, Step, Workspace
 
 PLAN = "plan"
 """The task that decides reuse; no step may have this name."""
@@ -65,7 +65,9 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
 
     :raises DefinitionError: if the workspace lacks something the pipeline names.
     """
-    workspace_at(workspace, pipeline.folder).check(pipeline)
+    place = workspace_at(workspace, pipeline.folder)
+    if problems := place.check(pipeline):
+        raise DefinitionError(problems)
     dag = DAG(
         dag_id=pipeline.name,
         description=pipeline.description or None,
@@ -82,7 +84,7 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
         default_args=_given(owner=pipeline.owner),
     )
     plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag)
-    operators = {step.name: _operator(step, pipeline, workspace, dag) for step in pipeline.steps}
+    operators = {step.name: _operator(step, pipeline, workspace, place, dag) for step in pipeline.steps}
     for name, upstream in edges(pipeline).items():
         operators[name].set_upstream([operators[other] for other in upstream] or plan)
     return dag
@@ -104,7 +106,8 @@ def definition_files(folder: Path) -> list[Path]:
 
 def _dag_of(file: Path, workspace: str | Path | None) -> DAG:
     try:
-        return make_dag(load_pipeline(file), workspace=workspace)
+        place = workspace_at(workspace, file.parent)
+        return make_dag(load_pipeline(file, place), workspace=workspace)
     except MlpipeError as error:
         return BrokenPipeline(file, str(error))
 
@@ -158,7 +161,10 @@ class _Problem(BaseOperator):
         raise SerializationError(self.error)
 
 
-def _operator(step: Step, pipeline: Pipeline, workspace: str | Path | None, dag: DAG) -> StepOperator:
+def _operator(
+    step: Step, pipeline: Pipeline, workspace: str | Path | None, place: Workspace, dag: DAG
+) -> StepOperator:
+    settings = place.settings_of(pipeline, step)
     return StepOperator(
         task_id=step.name,
         step=step,
@@ -173,9 +179,9 @@ def _operator(step: Step, pipeline: Pipeline, workspace: str | Path | None, dag:
         on_failure_callback=callback(step.on_failure),
         on_retry_callback=callback(step.on_retry),
         **_given(
-            retries=_first(step.retries, pipeline.retries),
-            retry_delay=_first(step.retry_delay, pipeline.retry_delay),
-            execution_timeout=_first(step.timeout, pipeline.timeout),
+            retries=settings.retries,
+            retry_delay=settings.retry_delay,
+            execution_timeout=settings.timeout,
             pool=step.pool,
             priority_weight=step.priority,
         ),
@@ -239,7 +245,3 @@ def callback(dotted: str | None) -> Callable[[Context], None] | None:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _first(*values: Any) -> Any:  # noqa: ANN401 -- whatever the first given value is
-    return next((value for value in values if value is not None), None)

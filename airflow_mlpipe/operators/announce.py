@@ -27,9 +27,7 @@ def alias_of(dag_id: str, outputs: Mapping[str, Any]) -> AssetAlias | None:
     return AssetAlias(f"{ALIAS}:{dag_id}" if dag_id else ALIAS)
 
 
-def announce(
-    context: Context, site: Site, run: RunContext, spec: StepSpec, outputs: Mapping[str, OutputRef]
-) -> None:
+def announce(context: Context, site: Site, run: RunContext, spec: StepSpec, outputs: Mapping[str, OutputRef]) -> None:
     """Emit an asset event for each output whose content is not what was announced last."""
     aliases = [outlet for outlet in context["outlets"] if isinstance(outlet, AssetAlias)]
     for name, output in spec.outputs.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.definitions import Pipeline, parameter_values
 from airflow_mlpipe.exceptions import DataChangedError, DataError, PlanError
 from airflow_mlpipe.planning.plan import Task, fill_in
-from airflow_mlpipe.resolving.facts import Facts, facts_for, read_inputs
+from airflow_mlpipe.resolving.facts import Facts, read_inputs
 from airflow_mlpipe.resolving.planner import RunPlan
 from airflow_mlpipe.runtime.protocol import Content, InputSpec, load_output
 from airflow_mlpipe.store import runs, snapshots
@@ -65,7 +65,9 @@ def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
     :raises DataError: if an input is missing, cannot be read, or is nothing we can take.
     """
     named = Pipeline.model_construct(name=run.pipeline, steps=(step,))
-    facts = Facts(site, run.pipeline, folder, run.values(parameters), lambda _: site.workspace.environment_of(named, step))
+    facts = Facts(
+        site, run.pipeline, folder, run.values(parameters), lambda _: site.workspace.environment_of(named, step)
+    )
     task = _packed(facts, step)
     given = {name: _from_xcom(name, value, task.spec.inputs[name]) for name, value in upstream.items()}
     spec = task.spec.with_inputs(given)
@@ -92,7 +94,7 @@ def _bind_again(  # noqa: PLR0913 -- see bind_from_plan
     site: Site, run: RunContext, pipeline: Pipeline, step: Step, parameters: Mapping[str, Any], plan: RunPlan
 ) -> Bound | None:
     given = {name: value for name, value in parameters.items() if name in pipeline.parameters}
-    facts = facts_for(site, pipeline, run.values(parameter_values(pipeline, given)))
+    facts = Facts(site, pipeline, run.values(parameter_values(pipeline, given)))
     task = _packed(facts, step)
     earlier = plan.tasks.get(run.step)
     task = replace(task, regenerate=bool(earlier and earlier.regenerate))
@@ -119,7 +121,8 @@ def _known_outputs(site: Site, run: RunContext, plan: RunPlan) -> dict[str, Mapp
     """Return the outputs of the steps that are done: what their notes say, else what the plan reused."""
     notes = runs.read_notes(site.store, run.pipeline, run.run)
     noted = {
-        step: {name: load_output(item) for name, item in note.get("outputs", {}).items()} for step, note in notes.items()
+        step: {name: load_output(item) for name, item in note.get("outputs", {}).items()}
+        for step, note in notes.items()
     }
     return {**plan.reused(), **noted}
 
@@ -138,9 +141,7 @@ def _from_xcom(name: str, value: Any, wanted: InputSpec) -> InputSpec:  # noqa: 
     match value:
         case {"uri": str(uri), "digest": str(digest), "size": int(size), "files": int(files), "kind": str(kind)}:
             content = Content(kind, digest, size, files)
-            return replace(
-                wanted, uri=uri, content=content, datastore=value.get("datastore"), token=value.get("token")
-            )
+            return replace(wanted, uri=uri, content=content, datastore=value.get("datastore"), token=value.get("token"))
         case str() if value:
             return replace(wanted, uri=value, producer=None)
         case None:

@@ -98,5 +98,3 @@ def held(store: Store, key: str, owner: Owner, say: Callable[[str], None]) -> It
 def describe(owner: Owner) -> str:
     """Return whose claim it is, as a person would look it up."""
     return f"{owner.pipeline} / {owner.run} / {owner.step}"
-
-

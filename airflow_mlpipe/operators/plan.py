@@ -118,7 +118,9 @@ class PlanOperator(BaseOperator):
         """Leave the outputs of reused steps where tasks outside the pipeline look for them."""
         ti = context["ti"]
         for name, decision in reused.items():
-            outputs = {key: describe_output(o, site) for key, o in decision.found.outputs.items()} if decision.found else {}
+            outputs = (
+                {key: describe_output(o, site) for key, o in decision.found.outputs.items()} if decision.found else {}
+            )
             for key, value in {**outputs, BaseXCom.XCOM_RETURN_KEY: outputs}.items():
                 XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=name, run_id=ti.run_id)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.definitions import Step
     from airflow_mlpipe.runtime.protocol import OutputRef
 
+
 @dataclass(frozen=True)
 class StepFacts:
     """What binding a step needs from outside.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from airflow_mlpipe.fingerprint import encode
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -54,7 +56,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], files_of: FilesO
     order = ("kind", "command", "code", "environment", "inputs", "parameters", "run", "outputs")
     for name in (*order, *sorted((old.keys() | new.keys()) - set(order))):
         before, now = old.get(name), new.get(name)
-        if before == now and type(before) is type(now):
+        if encode(before) == encode(now):
             continue
         if name == "code":
             reasons += _code(before, now, files_of)
@@ -81,7 +83,7 @@ def _code(before: str | None, now: str | None, files_of: FilesOf) -> Iterator[Re
 def _entries(component: str, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Reason]:
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)
-        if before == now and type(before) is type(now) and (key in old) == (key in new):
+        if encode(before) == encode(now) and (key in old) == (key in new):
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             yield from _entries(component, before, now, f"{prefix}{key}.")

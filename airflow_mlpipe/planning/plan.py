@@ -110,7 +110,9 @@ def _decide(  # noqa: PLR0913 -- the four functions are one door to the outside
     explain: Explain,
     uri_of: Callable[[str], str],
 ) -> Decision:
-    spec = fill_in(task.spec, {name: d.found.outputs for name, d in decided.items() if d.choice == "reuse" and d.found}, uri_of)
+    spec = fill_in(
+        task.spec, {name: d.found.outputs for name, d in decided.items() if d.choice == "reuse" and d.found}, uri_of
+    )
     upstream = (*spec.waits_for(), *task.run_after)
     blocking = [name for name in upstream if name not in decided or decided[name].choice != "reuse"]
     depends_on = tuple(dict.fromkeys(blocking))
@@ -121,9 +123,7 @@ def _decide(  # noqa: PLR0913 -- the four functions are one door to the outside
     return decide(replace(task, spec=read_inputs(spec)), look_up, explain)
 
 
-def fill_in(
-    spec: StepSpec, outputs: Mapping[str, Mapping[str, OutputRef]], uri_of: Callable[[str], str]
-) -> StepSpec:
+def fill_in(spec: StepSpec, outputs: Mapping[str, Mapping[str, OutputRef]], uri_of: Callable[[str], str]) -> StepSpec:
     """Return a spec with the inputs whose producers' outputs are known.
 
     :param outputs: step -> output -> what was published.

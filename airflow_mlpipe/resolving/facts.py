@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.definitions import DataTransferStep, Destination, PythonScriptStep, StepOutput
+from airflow_mlpipe.definitions import DataTransferStep, PythonScriptStep, StepOutput
 from airflow_mlpipe.definitions.graph import edges, order
 from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
@@ -20,24 +19,21 @@ from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSp
 from airflow_mlpipe.store import snapshots
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.definitions import DataReference, Environment, InputBinding, Pipeline, PipelineData, Step
+    from pathlib import Path
+
+    from airflow_mlpipe.definitions import DataReference, Destination, Environment, InputBinding, Pipeline, Step
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.store.snapshots import Snapshot
 
 
 @dataclass
 class Facts:
-    """Reads facts for steps, each source directory and environment once.
-
-    ``pipeline`` is the name they run under, ``folder`` the directory relative paths begin at.
-    """
+    """Reads facts for the steps of one pipeline, each source directory and environment once."""
 
     site: Site
-    pipeline: str
-    folder: Path
+    pipeline: Pipeline
     values: Values
-    environment_of: Callable[[Step], Environment]
-    _snapshots: dict[tuple[str, str, str], Snapshot] = field(default_factory=dict)
+    _snapshots: dict[tuple[Path, str], Snapshot] = field(default_factory=dict)
     _directories: dict[str, tuple[Path, Snapshot]] = field(default_factory=dict)
     _environments: dict[Environment, EnvironmentSpec] = field(default_factory=dict)
     _inputs: dict[tuple[str, str | None, str | None], InputSpec] = field(default_factory=dict)
@@ -48,9 +44,9 @@ class Facts:
             code=self._code(step),
             environment=self._environment(step),
             inputs={name: self._place_input(binding) for name, binding in step.inputs.items()},
-            outputs={name: self._place_output(step, output) for name, output in step.outputs.items()},
+            outputs={name: self._place_output(step, name) for name in step.outputs},
         )
-        spec = bind(self.pipeline, step, self.values, facts)
+        spec = bind(self.pipeline.name, step, self.values, facts)
         return Task(spec, run_after, step.allow_reuse, regenerate)
 
     def scanned(self) -> dict[str, dict[str, str]]:
@@ -78,11 +74,11 @@ class Facts:
         return read_inputs(self.site, spec, self._inputs)
 
     def _code(self, step: Step) -> str | None:
-        if isinstance(step, DataTransferStep) or step.source_directory is None:
+        directory = self.pipeline.source_directory(step)
+        if directory is None:
             return None
-        directory = self.folder / Path(step.source_directory).expanduser()
         script = step.script_name if isinstance(step, PythonScriptStep) and step.code == "imports" else ""
-        key = (str(directory), script, "")
+        key = (directory, script)
         if key not in self._snapshots:
             index = self.site.index
             snapshot = scan_imports(directory, script, index) if script else scan(directory, index)
@@ -93,10 +89,10 @@ class Facts:
     def _environment(self, step: Step) -> EnvironmentSpec:
         if isinstance(step, DataTransferStep):
             return EnvironmentSpec()
-        environment = self.environment_of(step)
+        environment = self.site.workspace.environment_of(self.pipeline, step)
         if environment not in self._environments:
             self._environments[environment] = specification(
-                environment, self.folder, lambda lock: snapshots.put_blob(self.site.store, lock)
+                environment, self.pipeline.folder, lambda lock: snapshots.put_blob(self.site.store, lock)
             )
         return self._environments[environment]
 
@@ -107,29 +103,29 @@ class Facts:
         compare = binding.compare if "compare" in binding.model_fields_set else None
         return InputSpec(uri, mode=binding.mode, datastore=datastore, compare=compare)
 
-    def _place_output(self, step: Step, output: PipelineData) -> OutputSpec:
-        place = output.destination
-        if place is None and output.datastore is not None:
-            place = Destination(datastore=output.datastore, path=f"{self.pipeline}/{step.name}/{output.name}")
+    def _place_output(self, step: Step, name: str) -> OutputSpec:
+        output = step.outputs[name]
+        place = self.site.workspace.destination_of(self.pipeline, step, name)
         uri, datastore = self._locate(place) if place else (None, None)
         return OutputSpec(output.kind, uri, datastore, output.asset)
 
-    def _locate(self, reference: DataReference | Destination) -> tuple[str, str | None]:
-        path = substitute(reference.url or reference.path or "", self.values)
-        return self.site.workspace.locate(path, reference.datastore, self.folder)
+    def _locate(self, place: DataReference | Destination) -> tuple[str, str | None]:
+        return self.site.workspace.locate(
+            place, self.pipeline.folder, lambda text: substitute(text, self.values)
+        )
 
 
 def tasks_of(
     facts: Facts,
-    pipeline: Pipeline,
     regenerate: Collection[str] = (),
     waits: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[Task]:
-    """Return a task for each step of a pipeline, in dependency order.
+    """Return a task for each step of the pipeline, in dependency order.
 
     :param regenerate: the steps that must not be reused.
     :param waits: further things a step must wait for, by step; what is no step of the pipeline is never decided.
     """
+    pipeline = facts.pipeline
     upstream = edges(pipeline)
     return [
         facts.task(
@@ -139,17 +135,6 @@ def tasks_of(
         )
         for name in order(pipeline)
     ]
-
-
-def facts_for(site: Site, pipeline: Pipeline, values: Values) -> Facts:
-    """Return what reads the facts of a pipeline's steps."""
-    return Facts(
-        site,
-        pipeline.name,
-        pipeline.folder,
-        values,
-        lambda step: site.workspace.environment_of(pipeline, step),
-    )
 
 
 def read_inputs(

@@ -11,7 +11,7 @@ from airflow_mlpipe.planning.explain import dump_reasons, load_reasons
 from airflow_mlpipe.planning.plan import Decision, Found, Task
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
-from airflow_mlpipe.resolving.facts import Facts, facts_for, tasks_of
+from airflow_mlpipe.resolving.facts import Facts, tasks_of
 from airflow_mlpipe.runtime.protocol import dump, load_output, load_spec
 from airflow_mlpipe.store import runs
 
@@ -101,8 +101,8 @@ def make_plan(  # noqa: PLR0913 -- what a run is made of
     :raises SourceError: if a source directory cannot be packed.
     """
     for attempt in range(_ATTEMPTS):
-        facts = facts_for(site, pipeline, values)
-        plan, history = _decide(facts, pipeline, run, regenerate, waits, dry=dry)
+        facts = Facts(site, pipeline, values)
+        plan, history = _decide(facts, run, regenerate, waits, dry=dry)
         try:
             if not dry:
                 _keep(plan, facts, history)
@@ -114,17 +114,16 @@ def make_plan(  # noqa: PLR0913 -- what a run is made of
     raise AssertionError
 
 
-def _decide(  # noqa: PLR0913 -- see make_plan
+def _decide(
     facts: Facts,
-    pipeline: Pipeline,
     run: str,
     regenerate: Collection[str],
     waits: Mapping[str, tuple[str, ...]] | None,
     *,
     dry: bool,
 ) -> tuple[RunPlan, History]:
-    site = facts.site
-    tasks = tasks_of(facts, pipeline, regenerate, waits)
+    site, pipeline = facts.site, facts.pipeline
+    tasks = tasks_of(facts, regenerate, waits)
     history = History.read(site, pipeline.name, [task.spec.step for task in tasks], facts.scanned())
     look_up = StoreLookUp(site, pipeline.name, run, lambda spec: interpreter_for(spec.environment, site.store), not dry)
     look_up.prefetch(history.fingerprints())
@@ -198,5 +197,3 @@ def _found_to_json(found: Found) -> dict[str, Any]:
 def _found_from_json(data: Mapping[str, Any]) -> Found:
     outputs = {name: load_output(item) for name, item in data["outputs"].items()}
     return Found(**{**data, "outputs": outputs, "undelivered": tuple(data["undelivered"])})
-
-

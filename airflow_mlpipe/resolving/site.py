@@ -56,8 +56,8 @@ class Site:
         """
         url = os.environ.get("MLPIPE_STORE")
         connection = None
-        if not url and workspace.store:
-            url, connection = workspace.store.url, workspace.store.connection
+        if not url and (store := workspace.output_store):
+            url, connection = store.url, store.connection
         options = storage_options(connection) if connection else {}
         return cls(workspace, Store.open(str(url or default_store), options), StatIndex.open(), storage_options)
 
@@ -68,7 +68,7 @@ class Site:
         """
         if (path := self.store.path_of(uri)) is not None and datastore is None:
             return self.store.fs, f"{self.store.root}/{path}"
-        connection = self.workspace.datastores[datastore].connection if datastore else None
+        connection = self.workspace.datastore(datastore).connection if datastore else None
         options = self.storage_options(connection) if connection else {}
         try:
             fs, path = url_to_fs(uri, **options)
