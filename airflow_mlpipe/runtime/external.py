@@ -56,6 +56,12 @@ class External:
         :param thoroughly: read it where nothing else tells.
         :raises DataChangedError: if it is not.
         """
+        try:
+            self._check(index, thoroughly=thoroughly)
+        except FileNotFoundError as error:
+            raise self._changed(self.bound.content.digest if self.bound.content else "there", "gone") from error
+
+    def _check(self, index: StatIndex | None, *, thoroughly: bool) -> None:
         if self.bound.token is not None:
             self._compare_token(self.bound.token)
         if not self._by_content():

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import EnvironmentBuildError
 from airflow_mlpipe.runtime import distributions, probe
@@ -168,19 +168,15 @@ def _packages_of(interpreter: str) -> Packages:
     return _asked[interpreter][1]
 
 
-def _packages(answer: Mapping[str, object]) -> Packages:
-    folders, paths, mapped = answer["folders"], answer["paths"], answer["mapped"]
-    assert isinstance(folders, list)  # noqa: S101 -- for the type checker
-    assert isinstance(paths, list)  # noqa: S101
-    assert isinstance(mapped, dict)  # noqa: S101
-    return Packages(tuple(map(Path, folders)), tuple(map(Path, paths)), mapped)
+def _packages(answer: Mapping[str, Any]) -> Packages:
+    return Packages(tuple(map(Path, answer["folders"])), tuple(map(Path, answer["paths"])), answer["mapped"])
 
 
 def _modified(folders: Iterable[Path]) -> tuple[int, ...]:
     return tuple(folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders)
 
 
-def _ask(interpreter: str) -> dict[str, object]:
+def _ask(interpreter: str) -> dict[str, Any]:
     command = [interpreter, "-B", probe.__file__]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
     try:

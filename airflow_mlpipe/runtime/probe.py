@@ -13,8 +13,12 @@ import os
 import site
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def packages() -> dict[str, object]:
+
+def packages() -> dict[str, Any]:
     """Return ``{"folders": [site-packages, ...], "paths": [all to search, ...], "mapped": {name: place}}``."""
     folders = [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
     if site.ENABLE_USER_SITE and os.path.isdir(site.getusersitepackages()):

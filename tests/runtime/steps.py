@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -94,7 +93,7 @@ def pids_in(directory: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                cwd = os.readlink(entry / "cwd")
+                cwd = str((entry / "cwd").readlink())
             except OSError:
                 continue
             if cwd.startswith(str(directory)):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from airflow_mlpipe.exceptions import OutputMissingError
@@ -56,5 +54,5 @@ def test_an_undeclared_output_is_only_warned_about(directory):
 
 def test_a_folder_of_links_counts_as_written(directory):
     (directory.outputs / "x").mkdir()
-    os.symlink("/etc/hostname", directory.outputs / "x" / "link")
+    (directory.outputs / "x" / "link").symlink_to("/etc/hostname")
     check_outputs(directory, {"x": OutputSpec()}, pytest.fail)

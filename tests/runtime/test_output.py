@@ -10,7 +10,9 @@ def fed(machine, chunks):
     return b"".join(map(machine.feed, chunks)) + machine.rest()
 
 
-@given(st.lists(st.sampled_from([b"secr", b"et", b"s", b"e", b"secret", b"abcd", b"ab", b"cd", b"\n", b" "]), max_size=20))
+@given(
+    st.lists(st.sampled_from([b"secr", b"et", b"s", b"e", b"secret", b"abcd", b"ab", b"cd", b"\n", b" "]), max_size=20)
+)
 def test_a_secret_is_hidden_however_it_is_cut_into_pieces(chunks):
     shown = fed(Mask(["secret", "abcd"]), chunks)
     whole = b"".join(chunks)

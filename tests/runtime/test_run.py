@@ -59,7 +59,9 @@ def test_what_is_no_finite_number_is_refused(run, tmp_path, value, error):
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize(("name", "step", "error"), [("", None, ValueError), (1, None, TypeError), ("m", 1.5, TypeError)])
+@pytest.mark.parametrize(
+    ("name", "step", "error"), [("", None, ValueError), (1, None, TypeError), ("m", 1.5, TypeError)]
+)
 def test_a_bad_name_or_step_is_refused(run, name, step, error):
     with pytest.raises(error):
         run.log(name, 1, step=step)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,9 @@ def test_a_command_that_dies_by_a_signal_gives_its_name(tmp_path):
     assert "SIGKILL" in str(result.error)
 
 
-@pytest.mark.parametrize(("code", "words"), [(None, None), (0, None), (7, "exit code 7"), (-15, "SIGTERM"), (-63, "signal 63")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(None, None), (0, None), (7, "exit code 7"), (-15, "SIGTERM"), (-63, "signal 63")]
+)
 def test_an_exit_code_has_words(code, words):
     assert ending(code) is words or words in str(ending(code))
 
@@ -103,7 +106,7 @@ def test_a_script_may_print_100_mb(tmp_path):
 
 def _peak_memory(process: int) -> int:
     try:
-        with open(f"/proc/{process}/status") as file:
+        with Path(f"/proc/{process}/status").open() as file:
             return next((int(line.split()[1]) for line in file if line.startswith("VmHWM")), 0)
     except OSError:
         return 0
@@ -155,7 +158,7 @@ def test_only_the_fixed_and_declared_variables_reach_the_script(tmp_path, monkey
     assert not os.path.lexists(temporary)
     seen.pop("LC_CTYPE", None)
     assert seen == {
-        "PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "de_DE.UTF-8",
         "TZ": "UTC",
         "PYTHONHASHSEED": "0",
@@ -260,7 +263,7 @@ def test_the_input_of_a_command_is_empty(tmp_path):
 
 
 def test_a_bad_line_of_metrics_fails_the_step_naming_it(tmp_path):
-    script = "open('../metrics.jsonl', 'w').write('{\"name\": \"a\", \"value\": 1}\\n{\"name\": \"b\", \"value\": NaN}\\n')"
+    script = 'open(\'../metrics.jsonl\', \'w\').write(\'{"name": "a", "value": 1}\\n{"name": "b", "value": NaN}\\n\')'
     result, _ = run_script(tmp_path, script)
     assert result.exit_code == 0
     assert "metrics.jsonl, line 2" in str(result.error)
@@ -298,7 +301,7 @@ def test_the_supervisor_starts_within_60_ms_of_a_bare_python(tmp_path):
 def _package_root() -> str:
     import airflow_mlpipe
 
-    return os.path.dirname(os.path.dirname(airflow_mlpipe.__file__))
+    return str(Path(airflow_mlpipe.__file__).parents[1])
 
 
 def _slowness() -> float:

@@ -24,7 +24,7 @@ def rewrite_keeping_times(path):
 @pytest.mark.parametrize(
     ("act", "expected"),
     [
-        (lambda path: None, []),
+        (lambda _: None, []),
         (lambda path: (path / "a").read_text(), []),
         (lambda path: (path / "a").write_text("other"), ["a was changed"]),
         (lambda path: rewrite_keeping_times(path / "a"), ["a was changed"]),

@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from fsspec.core import url_to_fs
+
+from airflow_mlpipe.exceptions import (
+    CommandFailedError,
+    DataChangedError,
+    DataError,
+    InputModifiedError,
+    OutputMissingError,
+    StepError,
+)
+from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSpec
+from tests.launchers.steps import FINGERPRINT
+from tests.runtime.steps import alive, eventually, pids, pids_in
+
+MODEL = {"model": OutputSpec()}
+WRITES = "import os; open(os.environ['MLPIPE_OUTPUT_MODEL'], 'w').write('model')\n"
+COPIES = "import os, shutil; shutil.copyfile(os.environ['MLPIPE_INPUT_DATA'], os.environ['MLPIPE_OUTPUT_MODEL'])\n"
+LEAVES_CHILDREN = """
+import os, subprocess, time
+for new in (False, True):
+    child = subprocess.Popen(["sh", "-c", "echo $$ >> pids; sleep 300"], start_new_session=new)
+while not (os.path.exists("pids") and len(open("pids").readlines()) == 2): time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("1,2\n")
+    return path
+
+
+def read(bench, ref) -> bytes:
+    return bench.store.read(ref.path)
+
+
+def test_a_successful_step_publishes_its_outputs_and_leaves_no_directory(bench):
+    result = bench.launch(bench.spec(WRITES + "print('hello')", outputs=MODEL))
+    assert (result.exit_code, result.error) == (0, None)
+    assert read(bench, result.outputs["model"]) == b"model"
+    assert result.outputs["model"].content.kind == "file"
+    assert bench.logged == ["hello"]
+    assert bench.work() == []
+
+
+def test_an_output_may_be_a_folder(bench):
+    script = "from mlpipe import Run\nfolder = Run.get_context().output('model')\n(folder / 'a').mkdir(parents=True)\n"
+    script += "(folder / 'a' / 'b').write_text('x')"
+    output = bench.launch(bench.spec(script, outputs=MODEL)).outputs["model"]
+    assert (output.content.kind, output.content.files) == ("folder", 1)
+    assert bench.store.read(f"{output.path}/a/b") == b"x"
+
+
+def test_a_store_elsewhere_receives_the_outputs_and_gives_the_inputs(remote, data):
+    bound = remote.stored(data)
+    result = remote.launch(remote.spec(COPIES, inputs={"data": bound}, outputs=MODEL))
+    assert read(remote, result.outputs["model"]) == b"1,2\n"
+    assert not list(remote.root.glob("mlpipe-*"))
+
+
+def test_lines_are_logged_while_the_command_runs(bench):
+    times = []
+    script = "import time\nprint('first'); time.sleep(0.5); print('second')"
+    launcher = bench.launcher()
+    launcher.launch(bench.spec(script), FINGERPRINT, "claim", {}, lambda _: times.append(time.monotonic()))
+    assert times[1] - times[0] > 0.4
+
+
+def test_a_failed_step_leaves_no_output_and_says_how_it_ended(bench):
+    with pytest.raises(CommandFailedError) as caught:
+        bench.launch(bench.spec(WRITES + "raise ValueError('wrong')", outputs=MODEL))
+    assert "exit code 1" in str(caught.value)
+    assert "ValueError: wrong" in str(caught.value)
+    assert bench.outputs() == {}
+
+
+def test_what_a_failed_step_wrote_is_kept_and_the_error_says_where(bench):
+    with pytest.raises(CommandFailedError) as caught:
+        bench.launch(bench.spec(WRITES + "raise SystemExit(4)", outputs=MODEL))
+    kept = Path(str(caught.value).rpartition(" in ")[2])
+    assert (kept / "model").read_text() == "model"
+    assert sorted(path.name for path in kept.parent.iterdir()) == [
+        "metrics.jsonl",
+        "outputs",
+        "result.json",
+        "spec.json",
+    ]
+
+
+def test_a_failed_step_that_wrote_nothing_leaves_nothing(bench):
+    with pytest.raises(CommandFailedError, match="it printed nothing"):
+        bench.launch(bench.spec("raise SystemExit(4)"))
+    assert bench.work() == []
+
+
+def test_a_step_that_writes_no_declared_output_fails_and_names_it(bench):
+    with pytest.raises(OutputMissingError, match="output 'model' was not written"):
+        bench.launch(bench.spec("print('done')", outputs=MODEL))
+    assert bench.outputs() == {}
+
+
+def test_an_undeclared_output_is_warned_about_and_not_published(bench):
+    result = bench.launch(bench.spec(WRITES))
+    assert result.outputs == {}
+    assert bench.outputs() == {}
+    assert [line for line in bench.logged if "outputs/model, which is not a declared output" in line]
+
+
+def test_descendants_are_ended_before_anything_is_published(bench):
+    late = "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True:\n"
+    late += (
+        "            open(os.environ['MLPIPE_OUTPUT_MODEL'], 'a').write('late'); time.sleep(0.001)\n    os._exit(0)\n"
+    )
+    result = bench.launch(bench.spec("import time\n" + WRITES + late + "time.sleep(0.05)", outputs=MODEL))
+    published = read(bench, result.outputs["model"])
+    assert len(published) == result.outputs["model"].content.size
+    assert pids_in(bench.root) == []
+    time.sleep(0.1)
+    assert read(bench, result.outputs["model"]) == published
+
+
+def test_a_step_that_leaves_children_running_ends_them(bench):
+    bench.launch(bench.spec(WRITES + LEAVES_CHILDREN, outputs=MODEL))
+    assert pids_in(bench.root) == []
+
+
+@pytest.mark.parametrize("mode", ["mount", "download"])
+def test_a_step_cannot_change_the_store_through_its_inputs(bench, data, mode):
+    bound = replace(bench.stored(data), mode=mode)
+    script = WRITES + "path = os.environ['MLPIPE_INPUT_DATA']; os.chmod(path, 0o644); open(path, 'a').write('more')"
+    with pytest.raises(InputModifiedError, match="data was changed"):
+        bench.launch(bench.spec(script, inputs={"data": bound}, outputs=MODEL))
+    assert bench.store.read(bench.store.path_of(bound.uri)) == b"1,2\n"
+    assert set(bench.outputs()) == {"earlier/data"}
+
+
+def test_a_file_added_to_an_input_folder_fails_the_step(bench, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").touch()
+    bound = bench.stored(tmp_path / "folder")
+    script = "import os; f = os.environ['MLPIPE_INPUT_DATA']; os.chmod(f, 0o755); open(f + '/new', 'w')"
+    with pytest.raises(InputModifiedError, match="data/new was added"):
+        bench.launch(bench.spec(script, inputs={"data": bound}))
+    assert list(bench.store.sizes(bench.store.path_of(bound.uri))) == ["a"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+def test_as_another_user_than_root_a_linked_input_that_was_written_into_is_removed_from_the_store(tmp_path):
+    """Such a user can change a file of its own through a hard link; what is damaged is made anew."""
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_mode & 0o005 != 0o005:
+            pytest.skip(f"{parent} is closed to other users")
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(home)],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={"MLPIPE_CACHE": str(home / "cache"), "HOME": str(home)},
+    )
+    if "Permission denied" in ended.stderr:
+        pytest.skip("the interpreter is closed to other users")
+    assert ended.stdout.splitlines() == ["InputModifiedError", "False"], ended.stderr
+
+
+AS_NOBODY = """
+import sys
+from pathlib import Path
+from airflow_mlpipe.store.store import Store
+from tests.launchers.steps import Bench
+from airflow_mlpipe.exceptions import InputModifiedError
+root = Path(sys.argv[1])
+bench = Bench(root, Store.open(str(root / "store")), sys.executable)
+(root / "data").write_text("content")
+bound = bench.stored(root / "data")
+script = "import os; path = os.environ['MLPIPE_INPUT_DATA']; os.chmod(path, 0o644); open(path, 'w').write('CONTENT')"
+try:
+    bench.launch(bench.spec(script, inputs={"data": bound}))
+except InputModifiedError as error:
+    print(type(error).__name__)
+path = bench.store.local_root / bench.store.path_of(bound.uri)
+print(path.exists() and path.read_text() == "CONTENT")
+"""
+
+
+@pytest.mark.parametrize("mode", ["mount", "download", "direct"])
+def test_an_external_file_replaced_during_the_step_makes_no_record(bench, data, mode):
+    script = WRITES + f"open({str(data)!r}, 'w').write('3,4\\n')"
+    spec = bench.spec(script, inputs={"data": bench.external(data, mode=mode)}, outputs=MODEL)
+    with pytest.raises(DataChangedError, match="input 'data' changed after the step was planned"):
+        bench.launch(spec)
+    assert bench.outputs() == {}
+    assert bench.work() == []
+
+
+def test_an_external_file_replaced_before_the_step_is_refused(bench, data):
+    spec = bench.spec(WRITES, inputs={"data": bench.external(data)}, outputs=MODEL)
+    data.write_text("3,4\n")
+    with pytest.raises(DataChangedError):
+        bench.launch(spec)
+    assert bench.logged == []
+
+
+def test_an_external_file_that_is_gone_is_refused(bench, data):
+    spec = bench.spec(WRITES, inputs={"data": bench.external(data)})
+    data.unlink()
+    with pytest.raises(DataError, match="data"):
+        bench.launch(spec)
+
+
+@pytest.mark.parametrize("compare", ["content", "version"])
+def test_data_of_another_filesystem_is_staged_and_checked(bench, compare):
+    fs, path = url_to_fs(f"memory://external/{compare}")
+    fs.pipe_file(path, b"far")
+    bound = bench.external(f"memory://external/{compare}", compare=compare)
+    result = bench.launch(bench.spec(COPIES, inputs={"data": bound}, outputs=MODEL))
+    assert read(bench, result.outputs["model"]) == b"far"
+    time.sleep(0.01)
+    fs.pipe_file(path, b"new")
+    with pytest.raises(DataChangedError):
+        bench.launch(bench.spec(COPIES, inputs={"data": bound}, outputs=MODEL), "second")
+
+
+def test_data_compared_by_path_may_change(bench, data):
+    bound = bench.external(data, compare="path")
+    data.write_text("new")
+    result = bench.launch(bench.spec(COPIES, inputs={"data": bound}, outputs=MODEL))
+    assert read(bench, result.outputs["model"]) == b"new"
+
+
+def test_a_direct_input_is_its_uri(bench, data):
+    bound = bench.external(data, mode="direct")
+    bench.launch(bench.spec("import os; print(os.environ['MLPIPE_INPUT_DATA'])", inputs={"data": bound}))
+    assert bench.logged == [data.as_uri()]
+
+
+def test_an_input_that_is_not_bound_is_an_error(bench):
+    with pytest.raises(DataError, match="input 'data' is not bound yet"):
+        bench.launch(bench.spec(WRITES, inputs={"data": InputSpec(producer=("prepare", "clean"))}))
+
+
+def test_secrets_reach_the_script_and_no_file_or_log(bench):
+    script = (
+        WRITES + "print(os.environ['TOKEN']); raise SystemExit(0 if os.environ['TOKEN'] == 'hunter2-secret' else 1)"
+    )
+    environment = EnvironmentSpec(secrets={"TOKEN": "variable:token"})
+    bench.launch(bench.spec(script, environment=environment, outputs=MODEL), secrets={"TOKEN": "hunter2-secret"})
+    assert bench.logged == ["***"]
+    failing = bench.spec(WRITES + "raise SystemExit(os.environ['TOKEN'])", environment=environment, outputs=MODEL)
+    with pytest.raises(CommandFailedError) as caught:
+        bench.launch(failing, "second", secrets={"TOKEN": "hunter2-secret"})
+    assert "hunter2" not in str(caught.value)
+    kept = [path for path in (bench.root / "store" / "work").rglob("*") if path.is_file()]
+    assert {path.name for path in kept} >= {"spec.json", "result.json"}
+    assert not [path for path in kept if b"hunter2" in path.read_bytes()]
+
+
+def test_what_the_script_imports_is_observed(bench):
+    environment = EnvironmentSpec(observe=True)
+    result = bench.launch(bench.spec("import yaml, os; os._exit(0)", environment=environment))
+    assert result.observed["pyyaml"] == yaml.__version__
+
+
+def test_metrics_and_times_are_part_of_the_result(bench):
+    result = bench.launch(bench.spec("from mlpipe import Run; Run.get_context().log('auc', 0.9)"))
+    assert result.metrics == {"auc": 0.9}
+    assert 0 < result.seconds < 10
+
+
+def test_a_bad_metric_fails_the_step(bench):
+    with pytest.raises(StepError, match="line 1"):
+        bench.launch(bench.spec("open('../metrics.jsonl', 'w').write('accuracy 0.9')"))
+
+
+def test_an_output_that_links_out_of_its_folder_is_refused_and_nothing_is_published(bench):
+    script = (
+        WRITES
+        + "os.makedirs(os.environ['MLPIPE_OUTPUT_LINKS']); os.symlink('/etc/passwd', os.environ['MLPIPE_OUTPUT_LINKS'] + '/x')"
+    )
+    with pytest.raises(Exception, match="x"):
+        bench.launch(bench.spec(script, outputs={**MODEL, "links": OutputSpec()}))
+    assert bench.outputs() == {}
+
+
+def test_kill_ends_the_whole_tree_and_publishes_nothing(bench):
+    launcher, errors = bench.launcher(), []
+
+    def run():
+        try:
+            bench.launch(bench.spec(WRITES + LEAVES_CHILDREN + "time.sleep(300)", outputs=MODEL), launcher=launcher)
+        except CommandFailedError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    processes = pids(bench.root / "store" / "work" / "claim" / "code" / "pids", 2)
+    launcher.kill()
+    launcher.kill()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert "stopped by SIGTERM" in errors[0]
+    assert not [process for process in processes if alive(process)]
+    assert bench.outputs() == {}
+
+
+def test_kill_before_the_command_begins_stops_the_step(bench):
+    launcher = bench.launcher()
+    launcher.kill()
+    with pytest.raises(CommandFailedError, match="stopped before its command began"):
+        bench.launch(bench.spec(WRITES), launcher=launcher)
+
+
+def test_an_exception_in_a_signal_handler_leaves_no_process(bench):
+    class StopError(Exception):
+        pass
+
+    def handler(*_):
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(StopError):
+            bench.launch(bench.spec("import time; time.sleep(300)"))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert pids_in(bench.root) == []
+    assert bench.work() == []
+
+
+def test_a_killed_supervisor_fails_the_step(bench):
+    script = "import os, time; os.kill(os.getppid(), 9); time.sleep(300)"
+    with pytest.raises(CommandFailedError, match="supervisor of the command ended"):
+        bench.launch(bench.spec(script))
+    assert eventually(lambda: pids_in(bench.root) == [])
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from airflow_mlpipe.store.store import Store
+from airflow_mlpipe.runtime.protocol import OutputSpec
+from tests.launchers.steps import Bench
+root = Path(sys.argv[1])
+bench = Bench(root, Store.open(str(root / "store")), sys.executable)
+bench.launch(bench.spec(sys.argv[2], outputs={"model": OutputSpec()}))
+"""
+
+
+def test_sigkill_of_the_launcher_leaves_no_process_and_no_output(bench):
+    script = WRITES + LEAVES_CHILDREN + "time.sleep(300)"
+    command = [sys.executable, "-c", KILLED, str(bench.root), script]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+        processes = pids(bench.root / "store" / "work" / "claim" / "code" / "pids", 2)
+        assert len(pids_in(bench.root)) >= 3
+        process.kill()
+    assert eventually(lambda: not [one for one in processes if alive(one)] and pids_in(bench.root) == [])
+    assert bench.outputs() == {}
+    assert eventually(lambda: bench.work() == [])
+
+
+def test_a_second_try_of_a_claim_begins_anew(bench):
+    (bench.root / "store" / "work" / "claim" / "outputs" / "model").mkdir(parents=True)
+    assert bench.launch(bench.spec(WRITES, outputs=MODEL)).outputs
+
+
+def test_a_step_may_make_its_folders_read_only(bench):
+    script = "import os; os.makedirs('a/b'); open('a/b/c', 'w'); os.chmod('a/b', 0o500); os.chmod('a', 0o500)"
+    bench.launch(bench.spec(script))
+    assert bench.work() == []
