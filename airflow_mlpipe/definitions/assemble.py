@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from airflow_mlpipe.definitions.data import DataLink, InputBinding, PipelineData, StepOutput
 from airflow_mlpipe.definitions.expand import Expanded, expand
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, faults_of, refuse
+from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, faults_of, refuse, shown
 from airflow_mlpipe.definitions.kinds import AnyStep, steps_of
 from airflow_mlpipe.definitions.module import Module
 from airflow_mlpipe.definitions.modulestep import ModuleStep
 from airflow_mlpipe.definitions.sequence import listed
 from airflow_mlpipe.definitions.steps import DATA, DataTransferStep, Step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FindModule: TypeAlias = Callable[[str, "str | None"], Module]
 
@@ -143,7 +145,9 @@ def _distinct(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     faults = []
     for step in steps:
         if step.name in seen:
-            faults.append(Fault((step.name,), "is the name of another step too", "Rename one of them", repr(step.name)))
+            faults.append(
+                Fault((step.name,), "is the name of another step too", "Rename one of them", shown(step.name))
+            )
         seen.add(step.name)
     if faults:
         raise Refused(faults)

@@ -69,7 +69,7 @@ class Definition(BaseModel):
         return Fault(path, "there is no such field", remedy, shown(key), at_key=True, instead=near)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._fields() == other._fields()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._fields() == other._fields()
 
     def __hash__(self) -> int:
         return hash((type(self), getattr(self, "name", None)))
@@ -84,7 +84,8 @@ def build(cls: type[D], data: object, context: Mapping[str, Any] | None = None) 
 
     :raises pydantic.ValidationError: if it cannot be; `faults_of` says why.
     """
-    return cls.__pydantic_validator__.validate_python(data, context=context)
+    made: D = cls.__pydantic_validator__.validate_python(data, context=context)
+    return made
 
 
 def _in_python(cls: type[Definition], fault: Fault) -> Any:  # noqa: ANN401

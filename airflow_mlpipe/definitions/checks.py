@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions.data import DataLink, ModuleInput, StepOutput
@@ -12,6 +11,8 @@ from airflow_mlpipe.definitions.schedule import uses_assets
 from airflow_mlpipe.definitions.steps import DataTransferStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_mlpipe.definitions.pipeline import Pipeline
     from airflow_mlpipe.definitions.steps import Step
 
@@ -50,7 +51,7 @@ def _bindings(step: Step, steps: dict[str, Step]) -> Iterator[Fault]:
                 yield Fault(path, "has a meaning only within a module", remedy, f"${{{{ inputs.{bound.output} }}}}")
             case DataLink():
                 remedy = "List the step that has it among its outputs"
-                yield Fault(path, "is made by no step of the pipeline", remedy, repr(bound.output))
+                yield Fault(path, "is made by no step of the pipeline", remedy, shown(bound.output))
             case StepOutput():
                 yield from _output(bound, path, steps)
 
@@ -70,7 +71,7 @@ def _order(step: Step, steps: dict[str, Step]) -> Iterator[Fault]:
         if name not in steps:
             path = _at(step, ("run_after", index))
             remedy = did_you_mean(name, [other for other in steps if other != step.name])
-            yield Fault(path, "names a step that does not exist", remedy, repr(name), about=("steps", name))
+            yield Fault(path, "names a step that does not exist", remedy, shown(name), about=("steps", name))
 
 
 def _values(step: Step, pipeline: Pipeline) -> Iterator[Fault]:
@@ -98,7 +99,7 @@ def _same_names(names: list[str], path: Path, only: set[str] | None = None) -> I
         earlier = seen.setdefault(name.casefold(), name)
         if earlier != name and (only is None or name in only):
             message = f"is the same name as {earlier}; upper and lower case are not told apart"
-            yield Fault((*path, name), message, "Choose another name", repr(name), at_key=True)
+            yield Fault((*path, name), message, "Choose another name", shown(name), at_key=True)
 
 
 def _circle(pipeline: Pipeline) -> Iterator[Fault]:

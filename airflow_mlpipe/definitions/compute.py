@@ -84,13 +84,13 @@ def compute_target(value: object, name: str) -> LocalCompute | DockerCompute | K
 
     :raises Refused: (a ValueError) if its kind is none.
     """
-    if isinstance(value, tuple(KINDS.values())):
+    if isinstance(value, LocalCompute | DockerCompute | KubernetesCompute):
         return value.model_copy(update={"name": name})
     if not isinstance(value, Mapping):
         message = "must be a mapping of fields to values"
         raise refuse(message, "Write {kind: local}", value)
     kind = value.get("kind")
-    if kind not in KINDS:
-        message = "is missing" if kind is None else "is no kind of compute target"
-        raise refuse(message, did_you_mean(kind, KINDS), kind, ("kind",))
-    return build(KINDS[kind], {**value, "name": name})
+    if isinstance(kind, str) and kind in KINDS:
+        return build(KINDS[kind], {**value, "name": name})
+    message = "is missing" if kind is None else "is no kind of compute target"
+    raise refuse(message, did_you_mean(kind, KINDS), kind, ("kind",))

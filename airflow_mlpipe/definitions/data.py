@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, PrivateAttr, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.expressions import Ref, parse, refs
-from airflow_mlpipe.definitions.faults import Fault, Refused, refuse
+from airflow_mlpipe.definitions.faults import Fault, Refused, refuse, shown
 from airflow_mlpipe.definitions.values import PortName, climbs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Mode: TypeAlias = Literal["mount", "download", "direct"]
 Compare: TypeAlias = Literal["content", "version", "path"]
@@ -84,7 +86,7 @@ class Place(Definition):
         if self.url is None and self.path is None and self.datastore is None:
             return [Fault((), "says nowhere where the data lies", "Give datastore and path, or url, or path")]
         if self.url is not None and not _URL.match(self.url) and not refs(self.url):
-            return [Fault(("url",), "is not a URL", "Write protocol://place, or give it as path", repr(self.url))]
+            return [Fault(("url",), "is not a URL", "Write protocol://place, or give it as path", shown(self.url))]
         return []
 
     def _path_faults(self) -> list[Fault]:
@@ -95,7 +97,7 @@ class Place(Definition):
             faults += [Fault((name,), "holds an expression that a path cannot", remedy, str(ref)) for ref in bad]
         if self.path is not None and self.datastore is not None and climbs(self.path):
             message = "leaves the datastore"
-            faults.append(Fault(("path",), message, "Give a path below the datastore's root", repr(self.path)))
+            faults.append(Fault(("path",), message, "Give a path below the datastore's root", shown(self.path)))
         return faults
 
     def texts(self) -> tuple[tuple[str, str], ...]:
@@ -237,7 +239,7 @@ class ModuleInput(StepOutput):
 InputBinding: TypeAlias = StepOutput | DataReference
 
 
-def binding(value: object, name: str) -> InputBinding:
+def binding(value: object, name: str) -> InputBinding:  # noqa: PLR0911 -- one case a way to write it
     """Return what an input is bound to, from everything a user may write.
 
     :raises Refused: (a ValueError) if it is nothing that an input can be bound to.

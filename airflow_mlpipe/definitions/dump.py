@@ -24,7 +24,7 @@ def dump(definition: Definition) -> str:
     return yaml.safe_dump(plain(definition), sort_keys=False, allow_unicode=True, width=120)
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 -- any field of a definition
+def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 -- one case a kind of field of a definition
     """Return a definition as mappings, lists and scalars, in the one form that is its normal form."""
     match value:
         case StepOutput():
@@ -57,7 +57,7 @@ def _definition(value: Definition) -> dict[str, Any]:
 
 
 def _item(value: Any) -> Any:  # noqa: ANN401 -- an item of a mapping
-    """The key gives the name."""
+    """Leave out the name, which the key gives."""
     data = plain(value)
     if isinstance(value, Definition) and value.named_by and isinstance(data, dict):
         data.pop(value.named_by, None)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.expressions import refs
-from airflow_mlpipe.definitions.faults import Fault, Refused
+from airflow_mlpipe.definitions.faults import Fault, Refused, shown
 from airflow_mlpipe.definitions.values import Argument
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"(connection:[^\s:]+\.[A-Za-z_][\w.-]*|variable:\S+)\Z")
@@ -63,7 +65,7 @@ class Environment(Definition):
 
     def _requirement_faults(self) -> list[Fault]:
         return [
-            Fault(("requirements", index), "is not a requirement", remedy, repr(line))
+            Fault(("requirements", index), "is not a requirement", remedy, shown(line))
             for index, line in enumerate(self.requirements)
             if (remedy := _requirement_remedy(line))
         ]
@@ -74,7 +76,7 @@ class Environment(Definition):
             for name in getattr(self, field):
                 remedy = "Use letters, digits and '_'" if not _VARIABLE.match(name) else _reserved(name)
                 if remedy:
-                    faults.append(Fault((field, name), "cannot be a variable", remedy, repr(name), at_key=True))
+                    faults.append(Fault((field, name), "cannot be a variable", remedy, shown(name), at_key=True))
         for name, text in self.variables.items():
             bad = [ref for ref in refs(text) if ref.kind not in {"parameters", "run"}]
             remedy = "A variable may hold ${{ parameters.<name> }} and ${{ run.<name> }} only"
@@ -90,7 +92,7 @@ class Environment(Definition):
         ]
         both = [name for name in self.secrets if name in self.variables]
         return faults + [
-            Fault(("secrets", name), "is also among variables", "Keep one", repr(name), at_key=True) for name in both
+            Fault(("secrets", name), "is also among variables", "Keep one", shown(name), at_key=True) for name in both
         ]
 
     def requirements_path(self, folder: Path) -> Path | None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_mlpipe.definitions.data import DataReference, InputBinding, ModuleInput, PipelineData, StepOutput
+from airflow_mlpipe.definitions.data import DataReference, InputBinding, ModuleInput, PipelineData, Place, StepOutput
 from airflow_mlpipe.definitions.environment import Environment
 from airflow_mlpipe.definitions.expressions import Ref, parse, refs
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean
-from airflow_mlpipe.definitions.kinds import AnyStep
-from airflow_mlpipe.definitions.module import Module
-from airflow_mlpipe.definitions.modulestep import ModuleStep
+from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, shown
 from airflow_mlpipe.definitions.steps import DataTransferStep
-from airflow_mlpipe.definitions.values import Scalar
 from airflow_mlpipe.exceptions import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_mlpipe.definitions.kinds import AnyStep
+    from airflow_mlpipe.definitions.module import Module
+    from airflow_mlpipe.definitions.modulestep import ModuleStep
+    from airflow_mlpipe.definitions.values import Scalar
+
+P = TypeVar("P", bound=Place)
 
 _HANDED_DOWN = (
     "compute",
@@ -64,17 +69,17 @@ def _misfits(use: ModuleStep, module: Module) -> Iterator[Fault]:
         for name in given:
             if name not in known:
                 message = f"is no {kind} of the module {module.name} {module.version}"
-                yield Fault((f"{kind}s", name), message, did_you_mean(name, known), repr(name), at_key=True)
+                yield Fault((f"{kind}s", name), message, did_you_mean(name, known), shown(name), at_key=True)
     for name in module.inputs:
         if name not in use.inputs:
             yield Fault(("inputs",), f"lacks {name}, which the module {module.name} reads", f"Bind {name}")
     for name, parameter in module.parameters.items():
-        given = use.parameters.get(name, parameter.default)
-        if given is None:
+        value = use.parameters.get(name, parameter.default)
+        if value is None:
             yield Fault(("parameters",), f"lacks {name}, which the module {module.name} needs", f"Give {name}")
-        elif not (isinstance(given, str) and refs(given)):
+        elif not (isinstance(value, str) and refs(value)):
             try:
-                parameter.value(given)
+                parameter.value(value)
             except ParameterError as error:
                 yield Fault(("parameters", name), f"is refused: {error}")
 
@@ -119,8 +124,9 @@ class _Use:
                 key: _overridden(self._output(data), overrides.get((name, key))) for key, data in step.outputs.items()
             }
             changed["parameters"] = self._parameters(step)
-        if getattr(step, "source_directory", None) is not None:
-            changed["source_directory"] = _joined(self.way, step.source_directory)  # type: ignore[union-attr]
+        directory = getattr(step, "source_directory", None)
+        if directory is not None:
+            changed["source_directory"] = _joined(self.way, directory)
         placed = step.model_copy(update=changed)
         if not _needs(placed, within=self.use.name):
             placed = placed.model_copy(update={"run_after": (*placed.run_after, *self.use.run_after)})
@@ -142,13 +148,13 @@ class _Use:
                 return given if bound.mode == "mount" else given.model_copy(update={"mode": bound.mode})
             case StepOutput():
                 return self._renamed(bound)
-            case _:
+            case DataReference():
                 return self._moved(bound)
 
     def _named(self, name: str, bound: InputBinding) -> InputBinding:
         return bound.model_copy(update={"name": name}) if isinstance(bound, DataReference) else bound
 
-    def _moved(self, place: Any) -> Any:  # noqa: ANN401 -- a place stays what it is
+    def _moved(self, place: P) -> P:
         if place.path is None or place.datastore is not None or place.path.startswith("${{"):
             return place
         return place.model_copy(update={"path": _joined(self.way, place.path)})

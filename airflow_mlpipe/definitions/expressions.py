@@ -6,12 +6,14 @@ A text is a tuple of literal parts and of `Ref`. Nothing else is ever evaluated,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from airflow_mlpipe.definitions.faults import did_you_mean, nearest, refuse, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RefKind: TypeAlias = Literal["parameters", "inputs", "outputs", "steps", "run"]
 
@@ -59,7 +61,8 @@ def parse(text: str) -> Text:
         if match.start() > end:
             parts.append(text[end : match.start()])
         if not match[2]:
-            raise refuse("an expression is not closed", "Write }} after it", text)
+            message = "an expression is not closed"
+            raise refuse(message, "Write }} after it", text)
         parts.append(_ref(match[1].strip()))
         end = match.end()
     return (*parts, text[end:]) if end < len(text) else tuple(parts)
@@ -81,7 +84,8 @@ def _ref(inner: str) -> Ref:
     simple = _SIMPLE.match(inner)
     if simple and (simple[1] != "run" or simple[2] in RUN_FIELDS):
         return Ref(simple[1], simple[2])  # type: ignore[arg-type] # the pattern allows no other
-    raise refuse("this expression means nothing here", _remedy(inner), "${{ " + inner + " }}")
+    message = "this expression means nothing here"
+    raise refuse(message, _remedy(inner), "${{ " + inner + " }}")
 
 
 def _remedy(inner: str) -> str:

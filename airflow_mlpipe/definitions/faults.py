@@ -7,13 +7,15 @@ A `Fault` names its place by the path of keys that leads there; whoever knows th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 
 from airflow_mlpipe.exceptions import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
@@ -26,7 +28,7 @@ class Fault:
 
     ``at_key`` says that the key at the end of the path is wrong, not the value behind it. ``about`` is the path of
     something the fault misses: where that itself is broken, the fault is only a consequence and is not reported.
-    ``instead`` is the key that was meant.
+    ``instead`` is the key that was meant, ``better`` the value.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Fault:
     at_key: bool = False
     about: Path | None = None
     instead: str | None = None
+    better: str | None = None
 
     def below(self, *path: str | int) -> Fault:
         """Return the same fault seen from further outside."""
@@ -69,8 +72,11 @@ def where(path: Path) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a given value, short enough for a message."""
-    text = repr(value)
+    """Return a given value as it was written, short enough for a message."""
+    if value is None or isinstance(value, bool):
+        value = {None: "null", True: "true", False: "false"}[value]
+    value = getattr(value, "text", value)
+    text = value if isinstance(value, str) and value.strip() == value and value.isprintable() and value else repr(value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
@@ -118,6 +124,8 @@ def _plain_fault(detail: Mapping[str, Any]) -> Fault:
         return Fault(path, "must be a text that names a place in Airflow")
     if kind == "missing":
         return Fault(path, "is missing", f"Give {where(path[-1:])}")
+    if kind == "literal_error":
+        return _literal_fault(path, context["expected"], given)
     for beginning, words in _WORDS.items():
         if kind.startswith(beginning):
             message, remedy = words(context, given)
@@ -142,10 +150,11 @@ def _text(_: Mapping[str, Any], given: object) -> tuple[str, str]:
     return "must be a text", quoted_remedy(given)
 
 
-def _literal(context: Mapping[str, Any], given: object) -> tuple[str, str]:
-    allowed = str(context["expected"])
-    near = nearest(given, [word.strip("' ") for word in allowed.replace(" or ", ", ").split(",")])
-    return f"must be {allowed}", f"Did you mean {near}?" if near else ""
+def _literal_fault(path: Path, expected: str, given: object) -> Fault:
+    allowed = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
+    near = nearest(given, allowed)
+    remedy = f"Did you mean {near}?" if near else ""
+    return Fault(path, "must be one of " + ", ".join(allowed), remedy, shown(given), better=near)
 
 
 def _says(message: str, remedy: str = "") -> Callable[[Mapping[str, Any], object], tuple[str, str]]:
@@ -154,7 +163,6 @@ def _says(message: str, remedy: str = "") -> Callable[[Mapping[str, Any], object
 
 _WORDS: dict[str, Callable[[Mapping[str, Any], object], tuple[str, str]]] = {
     "string_type": _text,
-    "literal_error": _literal,
     "int": _says("must be a whole number", "Write it without quotes and without a fraction"),
     "float": _says("must be a number", "Write it without quotes"),
     "finite_number": _says("must be a finite number"),
@@ -169,8 +177,3 @@ _WORDS: dict[str, Callable[[Mapping[str, Any], object], tuple[str, str]]] = {
     "less_than_equal": _says("must be at most {le}"),
     "date": _says("must be a date or a time", "Write it as 2024-12-31 or 2024-12-31T08:00:00+00:00"),
 }
-
-
-def in_order(faults: Sequence[Fault]) -> tuple[Fault, ...]:
-    """Return the faults without repetition, in the order they were found."""
-    return tuple(dict.fromkeys(faults))

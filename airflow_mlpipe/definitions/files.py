@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ from airflow_mlpipe.definitions.faults import Fault, nearest
 from airflow_mlpipe.definitions.steps import PythonScriptStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_mlpipe.definitions.pipeline import Pipeline
     from airflow_mlpipe.definitions.steps import Step
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions.data import StepOutput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from airflow_mlpipe.definitions.pipeline import Pipeline
     from airflow_mlpipe.definitions.steps import Step
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import ValidationError
 
 from airflow_mlpipe.definitions.base import build
-from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, faults_of, refuse, shown
+from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, faults_of, nearest, refuse, shown
 from airflow_mlpipe.definitions.modulestep import ModuleStep
-from airflow_mlpipe.definitions.sequence import Listed
 from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.definitions.sequence import Listed
 
 AnyStep: TypeAlias = PythonScriptStep | CommandStep | DataTransferStep | ModuleStep
 """A step as it is written."""
@@ -23,6 +25,8 @@ KINDS: dict[str, type[PythonScriptStep | CommandStep | DataTransferStep | Module
     "module": ModuleStep,
 }
 LATER = ("estimator", "mpi")
+_TELLING = {"script_name": "python_script", "command": "command", "source": "data_transfer", "module": "module"}
+"""The field that tells a kind where it is not said, or wrongly."""
 
 
 def step_of(given: object) -> AnyStep:
@@ -31,22 +35,26 @@ def step_of(given: object) -> AnyStep:
     :raises pydantic.ValidationError: if its fields are wrong.
     :raises Refused: (a ValueError) if its kind is.
     """
-    if isinstance(given, tuple(KINDS.values())):
+    if isinstance(given, AnyStep):
         return given
     if not isinstance(given, Mapping):
         message = "must be a mapping of fields to values"
         raise refuse(message, "Write one `field: value` a line, indented", given)
     kind = given.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        return build(KINDS[kind], given)
+    raise Refused([_kind_fault(kind, given)])
+
+
+def _kind_fault(kind: object, given: Mapping[str, object]) -> Fault:
+    likely = nearest(kind, KINDS) or next((kind for field, kind in _TELLING.items() if field in given), None)
     if kind is None:
-        remedy = "Write kind: and one of " + ", ".join(KINDS)
-        raise Refused([Fault(("kind",), "is missing", remedy)])
+        remedy = f"Write kind: {likely}" if likely else "Write kind: and one of " + ", ".join(KINDS)
+        return Fault(("kind",), "is missing", remedy, better=likely)
     if kind in LATER:
         message = "is not available yet in this version"
-        raise refuse(message, "Use python_script or command", kind, ("kind",))
-    if not isinstance(kind, str) or kind not in KINDS:
-        message = "is no kind of step"
-        raise refuse(message, did_you_mean(kind, KINDS), kind, ("kind",))
-    return build(KINDS[kind], given)
+        return Fault(("kind",), message, "Use python_script or command", shown(kind), better=likely)
+    return Fault(("kind",), "is no kind of step", did_you_mean(kind, KINDS), shown(kind), better=likely)
 
 
 def steps_of(items: list[Listed]) -> tuple[AnyStep, ...]:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.data import ModuleInput, StepOutput, binding
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, refuse
+from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, refuse, shown
 from airflow_mlpipe.definitions.kinds import AnyStep, step_of, steps_of
 from airflow_mlpipe.definitions.modulestep import ModuleStep
 from airflow_mlpipe.definitions.parameter import PipelineParameter
-from airflow_mlpipe.definitions.ports import parameters
 from airflow_mlpipe.definitions.sequence import listed
 from airflow_mlpipe.definitions.values import PortName, StepName
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ModulePort(Definition):
@@ -147,7 +148,7 @@ class Module(Definition):
             step = steps.get(bound.step)
             if step is None:
                 remedy = did_you_mean(bound.step, steps, "steps.")
-                yield Fault(("outputs", name), "names a step that does not exist", remedy, repr(bound.step))
+                yield Fault(("outputs", name), "names a step that does not exist", remedy, shown(bound.step))
             elif not isinstance(step, ModuleStep) and bound.output not in step.outputs:
                 remedy = did_you_mean(bound.output, step.outputs)
                 yield Fault(

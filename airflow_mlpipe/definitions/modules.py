@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions.faults import did_you_mean, refuse
 from airflow_mlpipe.definitions.module import Module, chosen
 from airflow_mlpipe.definitions.reading import look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def load_module(path: Path | str) -> Module:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition
-from airflow_mlpipe.definitions.data import PipelineData
+from airflow_mlpipe.definitions.data import PipelineData  # noqa: TC001 -- pydantic reads it
 from airflow_mlpipe.definitions.expressions import Ref, refs
 from airflow_mlpipe.definitions.faults import Fault, Path, Refused
 from airflow_mlpipe.definitions.steps import Inputs, Outputs, StepBase
-from airflow_mlpipe.definitions.values import PortName, Value
+from airflow_mlpipe.definitions.values import PortName, Value  # noqa: TC001 -- pydantic reads them
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ModuleStep(StepBase):

@@ -168,7 +168,7 @@ class PipelineParameter(Definition):
             case "number":
                 return float(chosen)
             case "string" | "boolean" | "enum":
-                return chosen  # type: ignore[no-any-return] # one of the scalars
+                return chosen
             case _:
                 assert_never(self.type)
 
@@ -233,7 +233,7 @@ def _number(text: str) -> int | float | str:
     for kind in (int, float):
         try:
             return kind(text)
-        except ValueError:
+        except ValueError:  # noqa: PERF203 -- everything wrong comes at once
             continue
     return text
 

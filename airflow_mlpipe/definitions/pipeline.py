@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, ValidationInfo, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.assemble import Surroundings, assemble
-from airflow_mlpipe.definitions.base import Definition, build
+from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.checks import check
 from airflow_mlpipe.definitions.dump import plain
 from airflow_mlpipe.definitions.faults import Refused, did_you_mean, refuse
@@ -23,6 +22,9 @@ from airflow_mlpipe.definitions.sequence import StepSequence
 from airflow_mlpipe.definitions.steps import EnvironmentField, Step, StepBase
 from airflow_mlpipe.definitions.values import Count, DottedName, Duration, Moment, PortName, StepName
 from airflow_mlpipe.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def _steps(value: object, info: ValidationInfo) -> tuple[Step, ...]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from airflow_mlpipe.definitions.base import build
 from airflow_mlpipe.definitions.data import DataReference, InputBinding, NamedData, PipelineData, StepOutput, binding
 from airflow_mlpipe.definitions.expressions import Ref
-from airflow_mlpipe.definitions.faults import Fault, Refused, faults_of, refuse
+from airflow_mlpipe.definitions.faults import Fault, Refused, faults_of, refuse, shown
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 
 _NAMED = DataReference | PipelineData | NamedData
@@ -53,7 +53,7 @@ def each(value: object, made: Callable[[Any, str], object]) -> object:
     for name, item in value.items():
         try:
             result[name] = made(item, name)
-        except (ValidationError, Refused) as error:
+        except (ValidationError, Refused) as error:  # noqa: PERF203 -- everything wrong comes at once
             faults += [fault.below(str(name)) for fault in faults_of(error)]
     if faults:
         raise Refused(faults)
@@ -118,7 +118,7 @@ class Ports:
         same = [port for port in self.ports if port[2] is item] or [port for port in self.ports if _same(port[2], item)]
         if not same:
             message = "is neither among the inputs nor among the outputs"
-            raise Refused([Fault(path, message, "Add it to inputs or outputs", repr(getattr(item, "name", item)))])
+            raise Refused([Fault(path, message, "Add it to inputs or outputs", shown(getattr(item, "name", item)))])
         return Ref(same[0][0], same[0][1])  # type: ignore[arg-type] # inputs or outputs
 
 

@@ -124,10 +124,11 @@ def _set_aside(data: Any, fault: Fault) -> Path | None:  # noqa: ANN401 -- plain
     if fault.instead is not None and fault.instead not in parent:
         parent[fault.instead] = parent.pop(key)
         return ()
-    if isinstance(parent, list) and isinstance(parent[key], str):
-        if parent[key] == "":
-            return None
-        parent[key] = ""
+    if fault.better is not None and parent[key] != fault.better:
+        parent[key] = fault.better
+        return ()
+    if fault.path[-2:-1] in {("arguments",), ("command",)} and isinstance(parent[key], str):
+        parent[key] = ""  # so that what comes behind it keeps its place
     else:
         del parent[key]
     return fault.path
@@ -135,8 +136,8 @@ def _set_aside(data: Any, fault: Fault) -> Path | None:  # noqa: ANN401 -- plain
 
 def _stand_in(data: Any, parent: Any, fault: Fault) -> Path | None:  # noqa: ANN401 -- plain data
     name = fault.path[-1]
-    if isinstance(parent, dict) and name in _STAND_INS:
-        parent[name] = _STAND_INS[name]
+    if isinstance(parent, dict) and (fault.better or name in _STAND_INS):
+        parent[name] = fault.better or _STAND_INS[str(name)]
         return fault.path
     outer = fault.path[:-1]
     return _set_aside(data, Fault(outer, "")) if outer else None

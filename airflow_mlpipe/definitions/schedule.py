@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.faults import did_you_mean, nearest, refuse
 from airflow_mlpipe.definitions.values import Duration, duration
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
@@ -58,6 +60,11 @@ AssetExpression: TypeAlias = Annotated[str | AssetAll | AssetAny, BeforeValidato
 AssetList: TypeAlias = list[AssetExpression]
 
 
+_UNREADABLE = "cannot be read"
+_TOO_SHORT = "is not complete"
+_TOO_LONG = "has something behind its end"
+
+
 class _Reader:
     """Reads ``a & (b | c)``; & binds more tightly than |."""
 
@@ -71,18 +78,18 @@ class _Reader:
         while self.text[end:].strip():
             token = _TOKEN.match(self.text, end)
             if token is None:
-                raise self._wrong("an asset expression cannot be read")
+                raise self._wrong(_UNREADABLE)
             end = token.end()
             yield token["operator"] is not None, next(group for group in token.groups() if group is not None)
         yield True, ""
 
-    def _wrong(self, message: str) -> ValueError:
-        return refuse(message, _ASSETS_REMEDY, self.text)
+    def _wrong(self, what: str) -> ValueError:
+        return refuse(f"the asset expression {what}", _ASSETS_REMEDY, self.text)
 
     def whole(self) -> str | AssetAll | AssetAny:
         found = self._any()
         if self.tokens[self.next] != (True, ""):
-            raise self._wrong("an asset expression has something behind its end")
+            raise self._wrong(_TOO_LONG)
         return found
 
     def _any(self) -> str | AssetAll | AssetAny:
@@ -110,7 +117,7 @@ class _Reader:
             if self.tokens[self.next] == (True, ")"):
                 self.next += 1
                 return found
-        raise self._wrong("an asset expression is not complete")
+        raise self._wrong(_TOO_SHORT)
 
 
 def _assets(value: object) -> object:

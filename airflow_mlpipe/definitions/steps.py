@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, model_validator
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
@@ -34,6 +33,9 @@ from airflow_mlpipe.definitions.values import (
     StepName,
     Value,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DATA = "data"
 """The name of the only input and output of a data transfer."""
@@ -168,7 +170,7 @@ class _Ported(StepBase):
         for path, text in self._texts():
             try:
                 found = refs(text)
-            except Refused as error:
+            except Refused as error:  # noqa: PERF203 -- everything wrong comes at once
                 yield from (fault.below(*path) for fault in error.faults)
             else:
                 yield from self._misplaced(path, found)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt
 
 from airflow_mlpipe.definitions.faults import nearest, refuse
 from airflow_mlpipe.naming import check_port_name, check_step_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Scalar: TypeAlias = str | int | float | bool
 """The typed value of a parameter."""

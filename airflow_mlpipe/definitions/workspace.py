@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr
-from typing_extensions import Self
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
@@ -24,13 +23,17 @@ from airflow_mlpipe.definitions.compute import (
 )
 from airflow_mlpipe.definitions.data import Datastore, Destination, Place, StepOutput
 from airflow_mlpipe.definitions.environment import Environment
-from airflow_mlpipe.definitions.faults import Fault, did_you_mean
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean, shown
 from airflow_mlpipe.definitions.faults import Path as FaultPath
 from airflow_mlpipe.definitions.modules import ModuleFolders
-from airflow_mlpipe.definitions.pipeline import Pipeline
 from airflow_mlpipe.definitions.steps import DataTransferStep, EnvironmentField, Step
 from airflow_mlpipe.definitions.values import Count, Duration, StepName, climbs
 from airflow_mlpipe.exceptions import DataError, DefinitionError, Problem
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from airflow_mlpipe.definitions.pipeline import Pipeline
 
 T = TypeVar("T")
 
@@ -70,6 +73,10 @@ def _compute(value: object) -> object:
     return ports.each({"local": LocalCompute(), **value}, compute_target)
 
 
+def _embedded() -> dict[str, LocalCompute | DockerCompute | KubernetesCompute]:
+    return {"local": LocalCompute(name="local")}
+
+
 def _folders(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -82,9 +89,7 @@ class Workspace(Definition):
     """Where outputs are kept; `$AIRFLOW_HOME/mlpipe` where it is not given."""
     datastores: Annotated[dict[StepName, Datastore], BeforeValidator(_named(Datastore))] = Field(default_factory=dict)
     """Storage roots by name."""
-    compute: Annotated[dict[StepName, ComputeTarget], BeforeValidator(_compute)] = Field(
-        default_factory=lambda: {"local": LocalCompute(name="local")}
-    )
+    compute: Annotated[dict[StepName, ComputeTarget], BeforeValidator(_compute)] = Field(default_factory=_embedded)
     """Compute targets by name; `local` is always there."""
     environments: Annotated[dict[StepName, Environment], BeforeValidator(_named(Environment))] = Field(
         default_factory=dict
@@ -183,7 +188,7 @@ class Workspace(Definition):
         :raises DataError: if the path, with its values, leaves the datastore.
         :raises DefinitionError: if there is no datastore of that name.
         """
-        path = substitute(place.path if place.url is None else place.url) if place.path or place.url else ""
+        path = substitute(place.url or place.path or "")
         if place.datastore is None:
             return uri(path, folder), None
         if climbs(path):
@@ -224,7 +229,7 @@ class Workspace(Definition):
             return
         if target.kind not in WORKING:
             message = f"is of kind {target.kind}, which is not available yet in this version"
-            yield Fault((*at, "compute"), message, "Use a target of kind: local", repr(target.name))
+            yield Fault((*at, "compute"), message, "Use a target of kind: local", shown(target.name))
         elif step.resources:
             message = "mean nothing to a local target"
             yield Fault((*at, "resources"), message, "Leave them out", ", ".join(step.resources), at_key=True)
@@ -250,7 +255,10 @@ class Workspace(Definition):
             field = "image" if found.image else "build"
             message = f"has {field}, which means nothing to a local target"
             yield Fault(
-                (*at, "environment"), message, "Give requirements, or another compute target", repr(found.name or field)
+                (*at, "environment"),
+                message,
+                "Give requirements, or another compute target",
+                shown(found.name or field),
             )
 
     def _runs_locally(self, pipeline: Pipeline, step: Step) -> bool:
@@ -265,13 +273,13 @@ def uri(place: str, folder: Path) -> str:
 
 
 def _unknown(path: FaultPath, given: str, known: Mapping[str, object]) -> Fault:
-    return Fault(path, "is not in the workspace", did_you_mean(given, known), repr(given))
+    return Fault(path, "is not in the workspace", did_you_mean(given, known), shown(given))
 
 
 def _known(named: Mapping[str, T], name: str, what: str) -> T:
     if name not in named:
         message = f"is no {what} of the workspace"
-        raise DefinitionError([Problem("", 0, 0, what, message, did_you_mean(name, named), repr(name))])
+        raise DefinitionError([Problem("", 0, 0, what, message, did_you_mean(name, named), shown(name))])
     return named[name]
 
 

@@ -5,14 +5,16 @@ The text is composed once, by libyaml; positions are looked up only when there i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from airflow_mlpipe.definitions.faults import Fault, Path
 from airflow_mlpipe.exceptions import DefinitionError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
 
 try:
     from yaml import CSafeLoader as Loader
@@ -121,7 +123,7 @@ class Reader:
             key = self._key(key_node, path)
             if key in own:
                 message = "is there twice"
-                self._wrong(key_node, (*path, str(key)), message, "Keep one of the two", repr(key))
+                self._wrong(key_node, (*path, str(key)), message, "Keep one of the two", shown(key))
             own[key] = self.data(value_node, (*path, key if isinstance(key, str) else str(key)))
         return {**merged, **own} if merged else own
 
@@ -176,7 +178,7 @@ def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 
 
 def _moment(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> date:
-    return loader.construct_yaml_timestamp(node)  # type: ignore[no-any-return]
+    return loader.construct_yaml_timestamp(node)
 
 
 _STRING = _PREFIX + "str"
