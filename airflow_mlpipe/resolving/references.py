@@ -1,0 +1,179 @@
+"""What external data is: by its content where that is cheap, else by the version token of its filesystem.
+
+A token is whatever the filesystem says that changes when the data does: an ETag, a checksum, a generation, a version,
+else the time of the last change and the size. For a folder it is the digest of those of its files, from one listing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fsspec.implementations.local import LocalFileSystem
+from typing_extensions import assert_never
+
+from airflow_mlpipe.exceptions import DataError, MlpipeError, SourceError
+from airflow_mlpipe.fingerprint import encode
+from airflow_mlpipe.store.digests import Content, digest_object, digest_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fsspec import AbstractFileSystem
+
+    from airflow_mlpipe.store.digests import StatIndex
+
+Compare: TypeAlias = Literal["content", "version", "path"]
+
+_NEAR = frozenset({"file", "local", "memory"})
+"""Where reading everything costs little."""
+
+_TOKENS = ("etag", "md5", "md5hash", "content_md5", "checksum", "generation", "version_id", "versionid", "version")
+"""What filesystems call a token, best first; an unversioned bucket says `null` for its version."""
+
+_TIMES = ("mtime", "lastmodified", "last_modified", "modified", "updated", "created")
+
+
+def content_of(
+    uri: str, fs: AbstractFileSystem, path: str, compare: Compare | None, index: StatIndex | None = None
+) -> tuple[Content, str | None]:
+    """Return what external data is now, and the token of that version.
+
+    :param compare: ``content``, ``version``, ``path`` (it counts as the same as long as the URI is), or None for
+        content on a local filesystem and the version elsewhere, where there is one.
+    :param index: remembers digests of local files.
+    :returns: no token where it is compared by path, or where only reading the data tells whether it changed.
+    :raises DataError: if it is missing or cannot be read, or has no version to be compared by; it names the URI.
+    """
+    with _named(uri):
+        match compare or _default(fs):
+            case "content":
+                return _by_content(fs, path, index)
+            case "version":
+                return _by_version(fs, path, required=compare is not None)
+            case "path":
+                kind, size, files = _shape(_info(fs, path))
+                return Content(kind, f"path:{uri}", size, files), None
+            case unknown:
+                assert_never(unknown)
+
+
+def token_now(fs: AbstractFileSystem, path: str) -> str:
+    """Return the version token of a file or folder as it is now; the digest of its content if it has no token.
+
+    :raises DataError: if it is missing or cannot be read.
+    """
+    with _named(path):
+        return _now(fs, path)
+
+
+def has_changed(
+    uri: str, fs: AbstractFileSystem, path: str, bound: tuple[Content, str | None], index: StatIndex | None = None
+) -> bool:
+    """Tell whether external data is no longer what it was when it was bound.
+
+    :param bound: what `content_of` returned then.
+    :raises DataError: if it is missing or cannot be read.
+    """
+    content, token = bound
+    if content.digest.startswith("path:"):
+        return False
+    if token is None:
+        return content_of(uri, fs, path, "content", index)[0].digest != content.digest
+    with _named(uri):
+        return _now(fs, path) != token
+
+
+def _now(fs: AbstractFileSystem, path: str) -> str:
+    token, _ = _version(fs, path)
+    return token or digest_object(fs, path).digest
+
+
+def _default(fs: AbstractFileSystem) -> Compare:
+    return "content" if _protocol(fs) in _NEAR else "version"
+
+
+def _by_content(fs: AbstractFileSystem, path: str, index: StatIndex | None) -> tuple[Content, str | None]:
+    if isinstance(fs, LocalFileSystem):
+        return digest_path(Path(path), index), None
+    token, _ = _version(fs, path)  # before reading, so that a change meanwhile shows later
+    return digest_object(fs, path), token
+
+
+def _by_version(fs: AbstractFileSystem, path: str, *, required: bool) -> tuple[Content, str | None]:
+    token, content = _version(fs, path)
+    if token is not None:
+        return content, token
+    if required:
+        message = f"its filesystem ({_protocol(fs)}) tells no version: write compare: content"
+        raise DataError(message)
+    return digest_object(fs, path), None
+
+
+def _version(fs: AbstractFileSystem, path: str) -> tuple[str | None, Content]:
+    """Return the token of a file or folder, and its content compared by that."""
+    info = _info(fs, path)
+    kind, size, files = _shape(info)
+    if kind == "file":
+        token = _token(info)
+        return token, Content(kind, f"version:{token}", size, files)
+    entries = _files_below(fs, path)
+    tokens = {name: _token(entry) for name, entry in entries.items()}
+    token = None if None in tokens.values() else hashlib.sha256(encode(sorted(tokens.items()))).hexdigest()
+    size = sum(int(entry.get("size") or 0) for entry in entries.values())
+    return token, Content(kind, f"version:{token}", size, len(entries))
+
+
+def _info(fs: AbstractFileSystem, path: str) -> Mapping[str, Any]:
+    fs.invalidate_cache(path)  # listings are cached, and this asks for now
+    info: Mapping[str, Any] = fs.info(path)
+    return info
+
+
+def _shape(info: Mapping[str, Any]) -> tuple[str, int, int]:
+    if info.get("type") == "directory":
+        return "folder", 0, 0
+    return "file", int(info.get("size") or 0), 1
+
+
+def _files_below(fs: AbstractFileSystem, path: str) -> dict[str, Mapping[str, Any]]:
+    root = fs._strip_protocol(path).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
+    found: Mapping[str, Mapping[str, Any]] = fs.find(path, detail=True)
+    return {name[len(root) :].lstrip("/"): entry for name, entry in found.items() if entry.get("type") != "directory"}
+
+
+def _token(info: Mapping[str, Any]) -> str | None:
+    named = {key.lower(): value for key, value in info.items() if value not in (None, "", "null")}
+    for key in _TOKENS:
+        if key in named:
+            return f"{key}:{_text(named[key])}"
+    time = next((_text(named[key]) for key in _TIMES if key in named), None)
+    return None if time is None else f"time:{time} size:{info.get('size')}"
+
+
+def _text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes | bytearray) else str(value).strip('"')
+
+
+def _protocol(fs: AbstractFileSystem) -> str:
+    return fs.protocol if isinstance(fs.protocol, str) else str(fs.protocol[0])
+
+
+@contextmanager
+def _named(uri: str) -> Iterator[None]:
+    """Name the URI in every error of the filesystem."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        message = f"there is no data at {uri}: correct the path of the reference, or provide the data"
+        raise DataError(message) from error
+    except (DataError, SourceError) as error:
+        message = f"the data at {uri} cannot be used: {error}"
+        raise DataError(message) from error
+    except MlpipeError:
+        raise
+    except Exception as error:  # each filesystem has errors of its own
+        message = f"the data at {uri} cannot be read: {type(error).__name__}: {error}; see the access of its datastore"
+        raise DataError(message) from error
