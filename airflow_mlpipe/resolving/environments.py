@@ -1,0 +1,105 @@
+"""The software of a step on a local target: what of it reuse compares, and the Python that has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.exceptions import EnvironmentBuildError
+from airflow_mlpipe.resolving.interpreters import identify, locate
+from airflow_mlpipe.resolving.locks import checked_requirements, find_lock, missing_lock
+from airflow_mlpipe.resolving.venvs import build
+from airflow_mlpipe.runtime.observe import current
+from airflow_mlpipe.runtime.protocol import EnvironmentSpec
+from airflow_mlpipe.store.snapshots import get_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from airflow_mlpipe.definitions import Environment
+    from airflow_mlpipe.store.store import Store
+
+
+def specification(environment: Environment, folder: Path, store_put: Callable[[bytes], str]) -> EnvironmentSpec:
+    """Return what an environment is now.
+
+    How it is compared decides what counts: ``strict`` everything; ``declared`` its lock and variables, whatever the
+    Python and the machine; ``ignore`` only its variables, which are like parameters. The lock is known in each case,
+    since the step is launched with it.
+
+    :param folder: the folder of the definition, where the requirements file and the lock lie.
+    :param store_put: keeps the text of the lock and returns its digest.
+    :raises EnvironmentBuildError: if the requirements have no lock, or the interpreter cannot be used.
+    """
+    interpreter = environment.interpreter(folder)
+    requirements = requirements_of(environment, folder)
+    path = locate(interpreter)
+    return EnvironmentSpec(
+        interpreter=interpreter,
+        lock=store_put(_lock(folder, requirements, path).encode()) if requirements else None,
+        variables=dict(environment.variables),
+        secrets=dict(environment.secrets),
+        facts=facts_of(environment, path),
+        observe=not requirements and environment.compare == "strict",
+        compare=environment.compare,
+    )
+
+
+def requirements_of(environment: Environment, folder: Path) -> tuple[str, ...]:
+    """Return the requirements of an environment and of its requirements file together, sorted.
+
+    :raises EnvironmentBuildError: if the file cannot be read, or a requirement cannot be locked.
+    """
+    lines = list(environment.requirements)
+    if path := environment.requirements_path(folder):
+        try:
+            lines += path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            message = f"the requirements file {str(path)!r} cannot be read: {error}: correct requirements_file"
+            raise EnvironmentBuildError(message) from error
+    return checked_requirements(lines)
+
+
+def to_lock(environment: Environment, folder: Path) -> tuple[tuple[str, ...], str] | None:
+    """Return what `locks.lock_environments` takes for an environment, or None if it has no requirements."""
+    requirements = requirements_of(environment, folder)
+    return (requirements, locate(environment.interpreter(folder))) if requirements else None
+
+
+def facts_of(environment: Environment, interpreter: str) -> dict[str, str]:
+    """Return what is compared of the Python and the machine: nothing unless all of it is (``compare: strict``).
+
+    :param interpreter: the path of a Python.
+    :raises EnvironmentBuildError: if it does not run.
+    """
+    if environment.compare != "strict":
+        return {}
+    python = identify(interpreter)
+    return {"system": python.system, "machine": python.machine, "python": python.version}
+
+
+def interpreter_for(environment: EnvironmentSpec, store: Store) -> str:
+    """Return the Python a step runs with, after building its virtual environment if it has a lock.
+
+    :raises EnvironmentBuildError: if that fails; the store's errors if the lock is not there.
+    """
+    path = locate(environment.interpreter)
+    if environment.lock is None:
+        return path
+    return str(build(get_blob(store, environment.lock).decode(), path))
+
+
+def same_software(observed: Mapping[str, str], interpreter: str) -> dict[str, tuple[str, str]]:
+    """Return which distributions differ from what a record observed: name -> (then, now), now empty if gone.
+
+    An empty result means that the record may be reused.
+    """
+    now = current(interpreter, observed)
+    return {name: (version, now[name]) for name, version in sorted(observed.items()) if now[name] != version}
+
+
+def _lock(folder: Path, requirements: tuple[str, ...], interpreter: str) -> str:
+    text = find_lock(folder, requirements, interpreter)
+    if text is None:
+        raise missing_lock(folder, requirements, interpreter)
+    return text
