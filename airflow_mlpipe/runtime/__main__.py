@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -36,6 +35,8 @@ def main(arguments: list[str]) -> int:
         print(f"mlpipe: {error}", file=sys.stderr)  # noqa: T201
         return 1
     if result.error == LAUNCHER_ENDED:  # nobody else is left to clear away
+        import shutil  # noqa: PLC0415 -- rarely needed, and each start counts
+
         shutil.rmtree(root, ignore_errors=True)
     if result.error is None:
         return 0

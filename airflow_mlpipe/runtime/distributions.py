@@ -38,12 +38,13 @@ class Distribution:
             return f"{self.version}+editable"  # what is imported from it counts by content, as a module
         return f"{self.version}+sha256:{self._content()}"
 
-    def holds(self, place: str, *, folder: bool) -> bool:
-        """Tell whether it installed a place relative to its folder of packages."""
+    def held(self, entries: Iterable[str]) -> list[str]:
+        """Return those entries (``file.py,`` or ``folder/``, as its list of installed files writes them) it installed."""
         record = self.record()
         if record is None:
-            return place.partition("/")[0].partition(".")[0] in self._top_level()
-        return f"\n{place}{'/' if folder else ','}".encode() in record
+            names = self._top_level()
+            return [entry for entry in entries if entry.partition("/")[0].partition(".")[0] in names]
+        return [entry for entry in entries if f"\n{entry}".encode() in record]
 
     def record(self) -> bytes | None:
         """Return the list of installed files with their digests, each after a line feed; None if there is none."""
@@ -83,13 +84,20 @@ def find(name: str, folders: Iterable[Path]) -> Distribution | None:
     return next((found[key] for folder in folders if key in (found := installed(folder))), None)
 
 
-def owners(place: Path, folders: Iterable[Path]) -> list[Distribution]:
-    """Return the distributions that installed a file, or files in a folder (several, for a shared namespace)."""
+def owners(places: Iterable[Path], folders: Iterable[Path]) -> dict[Path, list[Distribution]]:
+    """Return the distributions that installed each file, or files in each folder (several, for a shared namespace)."""
+    found: dict[Path, list[Distribution]] = {place: [] for place in places}
     for folder in folders:
-        if place.is_relative_to(folder):
-            relative, is_folder = place.relative_to(folder).as_posix(), place.is_dir()
-            return [one for one in installed(folder).values() if one.holds(relative, folder=is_folder)]
-    return []
+        entries = {_entry(place, folder): place for place in found if place.is_relative_to(folder)}
+        if entries:
+            for one in installed(folder).values():
+                for entry in one.held(entries):
+                    found[entries[entry]].append(one)
+    return found
+
+
+def _entry(place: Path, folder: Path) -> str:
+    return place.relative_to(folder).as_posix() + ("/" if place.is_dir() else ",")
 
 
 def normalized(name: str) -> str:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _MODULE = "module:"
 _STARTUP = ("_distutils_hack", "_virtualenv", "__editable__")
 """Modules that the start of an interpreter imports for every script."""
-_JYTHON = "org"
-"""The standard library's `copy` looks for it."""
 _CODE = (".py", ".so", ".pyc")
 
 
@@ -48,10 +46,16 @@ class Packages:
 def observed(interpreter: str, imports: Path) -> dict[str, str]:
     """Return the observation for the file that the recorder of a step wrote."""
     packages = _packages_of(interpreter)
+    modules = _read(imports)
+    places = {Path(place) for found in modules.values() for place in found if place}
+    owners = distributions.owners(places, packages.folders)
     names: dict[str, None] = {}
-    for module, places in _read(imports).items():
-        for place in sorted(places - {""}) or [""]:
-            names.update(dict.fromkeys(_names(module, place, packages)))
+    for module, found in modules.items():
+        for place in sorted(found - {""}):
+            known = [owner.name for owner in owners[Path(place)]]
+            names.update(dict.fromkeys(known or [_module(module, place, packages)]))
+        if found == {""}:
+            names[_MODULE + module] = None
     return current(interpreter, names)
 
 
@@ -67,18 +71,14 @@ def _read(imports: Path) -> dict[str, set[str]]:
         return modules
     for line in imports.read_bytes().splitlines():
         name, separator, place = os.fsdecode(line).partition("\0")
-        if separator and name != _JYTHON and not name.startswith(_STARTUP):
+        if separator and not name.startswith(_STARTUP):
             modules.setdefault(name, set()).add(place)
     return modules
 
 
-def _names(module: str, place: str, packages: Packages) -> list[str]:
-    if not place:
-        return [_MODULE + module]
-    path = Path(place)
-    if owners := distributions.owners(path, packages.folders):
-        return [owner.name for owner in owners]
-    return [_MODULE + module if _find(module, packages) == path else f"{_MODULE}{module}@{place}"]
+def _module(module: str, place: str, packages: Packages) -> str:
+    found = _find(module, packages) == Path(place)
+    return f"{_MODULE}{module}" if found else f"{_MODULE}{module}@{place}"
 
 
 def _count(name: str, packages: Packages) -> str:
@@ -89,7 +89,7 @@ def _count(name: str, packages: Packages) -> str:
     path = Path(place) if place else _find(module, packages)
     if path is None:
         return ""
-    owners = distributions.owners(path, packages.folders)
+    owners = distributions.owners([path], packages.folders)[path]
     return ", ".join(f"{one.name} {one.count()}" for one in owners) or _content(path)
 
 

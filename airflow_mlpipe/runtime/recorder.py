@@ -2,8 +2,8 @@
 
 For each module that is not of the standard library it appends its name and where it lies to the file `imports` beside
 the folder this file is staged in: one write a module, so that neither `os._exit` nor a kill nor a fork loses any.
-Looking for a module that is not there is recorded too, without a place: were it installed, the script might do
-something else. The real `sitecustomize` of the environment, if there is one, runs afterwards.
+When the script itself (not a library) looks for a module that is not there, that is recorded too, without a place: were
+it installed, the script might do something else. The real `sitecustomize` of the environment, if there is one, runs afterwards.
 
 Not seen: processes that ignore `PYTHONPATH` (``python -I``), and modules that an import hook found which the script
 itself put in front. Written for any Python 3; imports nothing that is not loaded anyway.
@@ -53,13 +53,29 @@ class Recorder:
             if spec is not None:
                 note(name, spec)
                 return spec
-        note(name, None)
+        if _asked_by_script():
+            note(name, None)
         return None
 
 
 def _of_a_package(name: str, path: Sequence[str] | None) -> bool:
     """Tell whether the folder of an ordinary package, recorded by itself, holds the module."""
     return "." in name and type(path) is list and len(path) == 1  # a namespace has a type of its own
+
+
+def _asked_by_script() -> bool:
+    """Tell whether the code of the step is what imports, as opposed to a library."""
+    frame = sys._getframe(2)  # noqa: SLF001 -- there is no other way
+    while frame.f_back is not None and _is_importlib(frame.f_code.co_filename):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    if file.startswith("<"):
+        return not file.startswith("<frozen ")
+    return os.path.abspath(file).startswith(_STEP)
+
+
+def _is_importlib(file: str) -> bool:
+    return file.startswith(("<frozen importlib", _STANDARD + "importlib"))
 
 
 def note(name: str, spec: ModuleSpec | None) -> None:

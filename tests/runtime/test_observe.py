@@ -186,6 +186,14 @@ def test_what_the_script_looked_for_in_vain_counts_once_it_is_there(site, observ
     assert current(site.python, before) == {"module:lightgbmx": "lightgbmx 4.0"}
 
 
+def test_what_a_library_looks_for_in_vain_does_not_count(site, observe):
+    site.install("lib", "1", {"lib.py": "try:\n  import lightgbmx\nexcept ImportError: pass"})
+    assert observe("import copy, lib, importlib.util; importlib.util.find_spec('mine')") == {
+        "lib": "1",
+        "module:mine": "",
+    }
+
+
 def test_a_module_outside_the_search_path_counts_by_content(site, observe, tmp_path):
     (tmp_path / "opt").mkdir()
     module = tmp_path / "opt" / "far.py"
