@@ -63,7 +63,7 @@ def checked_requirements(lines: Iterable[str]) -> tuple[str, ...]:
         with credentials. All of them come at once.
     """
     joined = "\n".join(lines).replace("\\\n", " ")
-    plain = [_COMMENT.sub("", line).strip() for line in joined.splitlines()]
+    plain = [" ".join(_COMMENT.sub("", line).split()) for line in joined.splitlines()]
     requirements = sorted({line for line in plain if line}, key=lambda line: (line.lower(), line))
     if problems := [problem for line in requirements if (problem := _problem(line))]:
         raise EnvironmentBuildError("requirements that cannot be locked:\n" + "\n".join(problems))

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ ALWAYS_IGNORED = frozenset(
 
 ALWAYS_IGNORED_PATTERNS = ("*.pyc", "*.pyo", "*.swp", "*.swo", "*.swx", "*~", ".#*", "#*#")
 """The same as patterns of a name: compiled files, and what editors leave while a file is open."""
+
+_ALWAYS_IGNORED = re.compile("|".join(map(translate, ALWAYS_IGNORED_PATTERNS)))
 
 MAX_FILES = 50_000
 MAX_BYTES = 2 * 1024**3
@@ -126,7 +129,7 @@ class SourceTree:
     def ignores(self, path: str, *, folder: bool) -> bool:
         """Say whether a path itself is ignored; what lies in an ignored folder is not asked for."""
         name = path.rpartition("/")[2]
-        if name in ALWAYS_IGNORED or any(fnmatchcase(name, pattern) for pattern in ALWAYS_IGNORED_PATTERNS):
+        if name in ALWAYS_IGNORED or _ALWAYS_IGNORED.match(name):
             return True
         return self._has_rules and self.rules.match_file(path + "/" if folder else path)
 

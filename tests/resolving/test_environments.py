@@ -98,7 +98,7 @@ def test_requirements_without_a_lock_are_refused_with_the_command_to_run(folder,
 def test_requirements_and_their_file_count_together(folder):
     (folder / "requirements.txt").write_text("# ours\nidna==3.7 \\\n  ; python_version > '3'\n\nsix\n")
     environment = Environment(requirements=["six", "attrs"], requirements_file="requirements.txt")
-    assert requirements_of(environment, folder) == ("attrs", "idna==3.7   ; python_version > '3'", "six")
+    assert requirements_of(environment, folder) == ("attrs", "idna==3.7 ; python_version > '3'", "six")
 
 
 def test_a_requirements_file_that_is_missing_is_named(folder):
