@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -38,20 +38,31 @@ class Definition(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _explained(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:  # noqa: ANN401 -- a validator
-        """Refuse unknown fields by name, beside everything else that is wrong."""
+        """Say everything that is wrong at once, unknown fields by name."""
         if isinstance(data, cls):
             return data
         data = cls.normalised(data)
-        unknown = [key for key in data if key not in cls.__pydantic_fields__] if isinstance(data, Mapping) else []
-        if not unknown:
-            return handler(data)
-        faults = [cls._unknown(key, data) for key in unknown]
-        meant = {fault.instead for fault in faults}
+        faults = cls._unknown_faults(data) if isinstance(data, Mapping) else []
+        known = data if not faults else {key: item for key, item in data.items() if key in cls.__pydantic_fields__}
         try:
-            handler({key: value for key, value in data.items() if key not in unknown})
+            made = handler(known)
         except ValidationError as error:
-            faults += [fault for fault in faults_of(error) if fault.path[-1:] not in {(key,) for key in meant}]
-        raise Refused(faults)
+            if not faults:
+                raise
+            meant = {(fault.instead,) for fault in faults}
+            raise Refused([*faults, *(fault for fault in faults_of(error) if fault.path not in meant)]) from None
+        faults += made.wrong()
+        if faults:
+            raise Refused(faults)
+        return made
+
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields; subclasses say what that may be."""
+        return ()
+
+    @classmethod
+    def _unknown_faults(cls, data: Mapping[str, Any]) -> list[Fault]:
+        return [cls._unknown(key, data) for key in data if key not in cls.__pydantic_fields__]
 
     @classmethod
     def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote

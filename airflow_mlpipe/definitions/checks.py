@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.definitions.steps import Step
 
 
-def check(pipeline: Pipeline) -> Iterator[Fault]:
+def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
     """Yield everything that is wrong with a pipeline whose fields are right one by one."""
     if not pipeline.steps:
         yield Fault(("steps",), "is empty", "Give at least one step")

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import BeforeValidator, PrivateAttr, model_validator
+from pydantic import BeforeValidator, PrivateAttr
 
 from airflow_mlpipe.definitions.base import Definition, build
-from airflow_mlpipe.definitions.expressions import Ref, parse, refs
-from airflow_mlpipe.definitions.faults import Fault, Refused, refuse, shown
+from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, parse
+from airflow_mlpipe.definitions.faults import Fault, refuse, shown
 from airflow_mlpipe.definitions.values import PortName, climbs
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Mode: TypeAlias = Literal["mount", "download", "direct"]
 Compare: TypeAlias = Literal["content", "version", "path"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_PATH_KINDS = ("parameters", "run")
 
 P = TypeVar("P", bound="Place")
 
@@ -73,28 +69,23 @@ class Place(Definition):
             return {"url": data} if _URL.match(data) else {"path": data}
         return data
 
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        faults = [*self._which(), *self._path_faults()]
-        if faults:
-            raise Refused(faults)
-        return self
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        return [*self._which(), *self._path_faults()]
 
     def _which(self) -> list[Fault]:
         if self.url is not None and (self.path is not None or self.datastore is not None):
             return [Fault(("url",), "stands beside datastore or path", "Give a url alone, or datastore and path")]
         if self.url is None and self.path is None and self.datastore is None:
             return [Fault((), "says nowhere where the data lies", "Give datastore and path, or url, or path")]
-        if self.url is not None and not _URL.match(self.url) and not refs(self.url):
+        if self.url is not None and not _URL.match(self.url) and "${{" not in self.url:
             return [Fault(("url",), "is not a URL", "Write protocol://place, or give it as path", shown(self.url))]
         return []
 
     def _path_faults(self) -> list[Fault]:
         faults = []
         for name, text in self.texts():
-            bad = [ref for ref in refs(text) if ref.kind not in _PATH_KINDS]
-            remedy = "A path may hold ${{ parameters.<name> }} and ${{ run.<name> }} only"
-            faults += [Fault((name,), "holds an expression that a path cannot", remedy, str(ref)) for ref in bad]
+            faults += misplaced(text, (name,), VALUES)
         if self.path is not None and self.datastore is not None and climbs(self.path):
             message = "leaves the datastore"
             faults.append(Fault(("path",), message, "Give a path below the datastore's root", shown(self.path)))
@@ -166,12 +157,12 @@ class PipelineData(Definition):
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    @model_validator(mode="after")
-    def _one_datastore(self) -> Self:
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
         if self.datastore is not None and self.destination is not None:
-            message = "stands beside destination"
-            raise refuse(message, "Name the datastore inside destination", self.datastore, ("datastore",))
-        return self
+            remedy = "Name the datastore inside destination"
+            return [Fault(("datastore",), "stands beside destination", remedy, self.datastore)]
+        return []
 
     def as_input(self, name: str, mode: Mode = "mount") -> NamedData:
         """Return this data as an input with a name of its own."""

@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from airflow_mlpipe.definitions.base import Definition
-from airflow_mlpipe.definitions.expressions import refs
-from airflow_mlpipe.definitions.faults import Fault, Refused, shown
+from airflow_mlpipe.definitions.expressions import VALUES, misplaced
+from airflow_mlpipe.definitions.faults import Fault, shown
 from airflow_mlpipe.definitions.values import Argument
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from collections.abc import Iterable
+
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"(connection:[^\s:]+\.[A-Za-z_][\w.-]*|variable:\S+)\Z")
@@ -56,12 +57,9 @@ class Environment(Definition):
             return {**data, "requirements": tuple(data["requirements"].split("\n"))}
         return data
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        faults = [*self._variable_faults(), *self._secret_faults(), *self._requirement_faults()]
-        if faults:
-            raise Refused(faults)
-        return self
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        return [*self._variable_faults(), *self._secret_faults(), *self._requirement_faults()]
 
     def _requirement_faults(self) -> list[Fault]:
         return [
@@ -78,9 +76,7 @@ class Environment(Definition):
                 if remedy:
                     faults.append(Fault((field, name), "cannot be a variable", remedy, shown(name), at_key=True))
         for name, text in self.variables.items():
-            bad = [ref for ref in refs(text) if ref.kind not in {"parameters", "run"}]
-            remedy = "A variable may hold ${{ parameters.<name> }} and ${{ run.<name> }} only"
-            faults += [Fault(("variables", name), "holds an expression it cannot", remedy, str(ref)) for ref in bad]
+            faults += misplaced(text, ("variables", name), VALUES)
         return faults
 
     def _secret_faults(self) -> list[Fault]:

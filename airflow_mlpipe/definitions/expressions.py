@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from airflow_mlpipe.definitions.faults import did_you_mean, nearest, refuse, shown
+from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, nearest, refuse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,29 @@ def parse(text: str) -> Text:
 def refs(text: str) -> tuple[Ref, ...]:
     """Return the references of a text, in order."""
     return tuple(part for part in parse(text) if isinstance(part, Ref))
+
+
+VALUES = ("parameters", "run")
+"""The kinds of references that stand for values, not for places in a step directory."""
+
+
+def misplaced(text: str, path: Path, allowed: tuple[str, ...]) -> list[Fault]:
+    """Return what of a text is no expression, or none that may stand there."""
+    try:
+        found = refs(text)
+    except Refused as error:
+        return [fault.below(*path) for fault in error.faults]
+    return [
+        Fault(path, "holds an expression that has no meaning there", _elsewhere(ref, allowed), str(ref))
+        for ref in found
+        if ref.kind not in allowed
+    ]
+
+
+def _elsewhere(ref: Ref, allowed: tuple[str, ...]) -> str:
+    if ref.kind == "steps" and "inputs" in allowed:
+        return f"Declare an input, inputs: {{{ref.name}: {str(ref)!r}}}, and write ${{{{ inputs.{ref.name} }}}}"
+    return "It may hold " + ", ".join(f"${{{{ {kind}.<name> }}}}" for kind in allowed)
 
 
 def substitute(text: str, replaced: Callable[[Ref], str]) -> str:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.data import ModuleInput, StepOutput, binding
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, refuse, shown
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean, refuse, shown
 from airflow_mlpipe.definitions.kinds import AnyStep, step_of, steps_of
 from airflow_mlpipe.definitions.modulestep import ModuleStep
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 from airflow_mlpipe.definitions.sequence import listed
 from airflow_mlpipe.definitions.values import PortName, StepName
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class ModulePort(Definition):
@@ -114,12 +111,9 @@ class Module(Definition):
             for name, bound in self.outputs.items()
         }
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        faults = [*self._step_faults(), *self._input_faults(), *self._output_faults(), *self._parameter_faults()]
-        if faults:
-            raise Refused(faults)
-        return self
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        return [*self._step_faults(), *self._input_faults(), *self._output_faults(), *self._parameter_faults()]
 
     def _step_faults(self) -> Iterator[Fault]:
         if (self.step is None) == (not self.steps):

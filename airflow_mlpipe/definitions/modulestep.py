@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.data import PipelineData  # noqa: TC001 -- pydantic reads it
-from airflow_mlpipe.definitions.expressions import Ref, refs
-from airflow_mlpipe.definitions.faults import Fault, Path, Refused
+from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, refs
 from airflow_mlpipe.definitions.steps import Inputs, Outputs, StepBase
 from airflow_mlpipe.definitions.values import PortName, Value  # noqa: TC001 -- pydantic reads them
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from airflow_mlpipe.definitions.faults import Fault, Path
 
 
 class ModuleStep(StepBase):
@@ -60,18 +59,10 @@ class ModuleStep(StepBase):
         """The `Module` object given in Python."""
         return self._definition
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        faults = list(self._faults())
-        if faults:
-            raise Refused(faults)
-        return self
-
-    def _faults(self) -> Iterator[Fault]:
-        for path, ref in self.references():
-            if ref.kind not in {"parameters", "run"}:
-                remedy = "Write ${{ parameters.<name> }} or ${{ run.<name> }}"
-                yield Fault(path, "holds an expression it cannot", remedy, str(ref))
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        texts = [(name, value) for name, value in self.parameters.items() if isinstance(value, str)]
+        return [fault for name, text in texts for fault in misplaced(text, ("parameters", name), VALUES)]
 
     def references(self) -> tuple[tuple[Path, Ref], ...]:
         """Return the references in the values of its parameters, each with the path where it stands."""

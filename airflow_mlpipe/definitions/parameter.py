@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import model_validator
-from typing_extensions import Self, assert_never
+from typing_extensions import assert_never
 
 from airflow_mlpipe.definitions.base import Definition
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, shown
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean, shown
 from airflow_mlpipe.definitions.values import PortName, Scalar, Value
 from airflow_mlpipe.exceptions import ParameterError
 
@@ -69,14 +68,12 @@ class PipelineParameter(Definition):
         """Whether a value must be given."""
         return self.default is None
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
         faults = [*self._bound_faults(), *self._choice_faults()]
         if not faults and self.default is not None and (wrong := self._refusal(self.default)):
             faults = [Fault(("default",), f"must be {wrong}", "", shown(self.default))]
-        if faults:
-            raise Refused(faults)
-        return self
+        return faults
 
     def _bound_faults(self) -> list[Fault]:
         given = [name for name in ("minimum", "maximum") if getattr(self, name) is not None]

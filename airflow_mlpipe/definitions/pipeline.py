@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, ValidationInfo
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.assemble import Surroundings, assemble
 from airflow_mlpipe.definitions.base import Definition
-from airflow_mlpipe.definitions.checks import check
+from airflow_mlpipe.definitions.checks import pipeline_faults
 from airflow_mlpipe.definitions.dump import plain
-from airflow_mlpipe.definitions.faults import Refused, did_you_mean, refuse
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean, refuse
 from airflow_mlpipe.definitions.modules import ModuleFolders
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 from airflow_mlpipe.definitions.schedule import ScheduleField
@@ -22,9 +22,6 @@ from airflow_mlpipe.definitions.sequence import StepSequence
 from airflow_mlpipe.definitions.steps import EnvironmentField, Step, StepBase
 from airflow_mlpipe.definitions.values import Count, DottedName, Duration, Moment, PortName, StepName
 from airflow_mlpipe.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 def _steps(value: object, info: ValidationInfo) -> tuple[Step, ...]:
@@ -97,12 +94,9 @@ class Pipeline(Definition):
                 raise refuse(message, "Use one PipelineParameter object", given.name, ("parameters", str(given.name)))
         return {**data, "parameters": declared}
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        faults = tuple(check(self))
-        if faults:
-            raise Refused(faults)
-        return self
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        return pipeline_faults(self)
 
     @property
     def folder(self) -> Path:
@@ -162,5 +156,4 @@ def _objects(steps: object) -> Iterator[StepBase]:
             for item in steps:
                 yield from _objects(item)
         case Mapping():
-            for item in steps.values():
-                yield from _objects(item)
+            yield from (item for item in steps.values() if isinstance(item, StepBase))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from airflow_mlpipe.definitions.base import Definition, build
-from airflow_mlpipe.definitions.faults import did_you_mean, nearest, refuse
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean, nearest, refuse
 from airflow_mlpipe.definitions.values import Duration, duration
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
@@ -152,15 +149,14 @@ class Schedule(Definition):
                 data["assets"] = {key: data.pop(key)}
         return data
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
         if (self.every is None) == (self.assets is None):
-            message = "must be an interval or assets, one of the two"
-            raise refuse(message, 'Write {every: "2 hours"} or {assets: "a & b"}')
+            remedy = 'Write {every: "2 hours"} or {assets: "a & b"}'
+            return [Fault((), "must be an interval or assets, one of the two", remedy)]
         if self.every == timedelta(0):
-            message = "must be longer than nothing"
-            raise refuse(message, "", "0 seconds", ("every",))
-        return self
+            return [Fault(("every",), "must be longer than nothing", "", "0 seconds")]
+        return []
 
 
 def schedule(value: object) -> object:

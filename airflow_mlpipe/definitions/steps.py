@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
@@ -20,8 +20,8 @@ from airflow_mlpipe.definitions.data import (
     binding,
 )
 from airflow_mlpipe.definitions.environment import Environment
-from airflow_mlpipe.definitions.expressions import Ref, refs
-from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, refuse
+from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, refs
+from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 from airflow_mlpipe.definitions.values import (
     Argument,
@@ -33,9 +33,6 @@ from airflow_mlpipe.definitions.values import (
     StepName,
     Value,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 DATA = "data"
 """The name of the only input and output of a data transfer."""
@@ -146,12 +143,9 @@ class _Ported(StepBase):
         """Allow objects in arguments, command and parameters."""
         return ports.with_texts(data) if isinstance(data, Mapping) else data
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        faults = [*self._name_faults(), *self._reference_faults()]
-        if faults:
-            raise Refused(faults)
-        return self
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        return [*self._name_faults(), *self._reference_faults()]
 
     def _outputs(self) -> Mapping[str, PipelineData]:
         return self.outputs
@@ -168,27 +162,17 @@ class _Ported(StepBase):
 
     def _reference_faults(self) -> Iterator[Fault]:
         for path, text in self._texts():
-            try:
-                found = refs(text)
-            except Refused as error:  # noqa: PERF203 -- everything wrong comes at once
-                yield from (fault.below(*path) for fault in error.faults)
-            else:
-                yield from self._misplaced(path, found)
+            if "${{" not in text:
+                continue
+            wrong = misplaced(text, path, _ALLOWED[path[0]])
+            yield from wrong or self._undeclared(path, text)
 
-    def _misplaced(self, path: Path, found: tuple[Ref, ...]) -> Iterator[Fault]:
-        for ref in found:
-            message = "" if ref.kind in _ALLOWED[path[0]] else "has no meaning here"
-            if message:
-                yield Fault(path, message, _elsewhere(ref, path[0]), str(ref))
-            elif ref.kind in {"inputs", "outputs"} and ref.name not in (known := getattr(self, ref.kind)):
+    def _undeclared(self, path: Path, text: str) -> Iterator[Fault]:
+        for ref in refs(text):
+            if ref.kind in {"inputs", "outputs"} and ref.name not in (known := getattr(self, ref.kind)):
+                message = f"names an {ref.kind[:-1]} that the step does not declare"
                 remedy = did_you_mean(ref.name, known, f"{ref.kind}.")
-                yield Fault(
-                    path,
-                    f"names an {ref.kind[:-1]} that the step does not declare",
-                    remedy,
-                    str(ref),
-                    about=(ref.kind, ref.name),
-                )
+                yield Fault(path, message, remedy, str(ref), about=(ref.kind, ref.name))
 
     def references(self) -> tuple[tuple[Path, Ref], ...]:
         """Return every reference of the step but those that bind its inputs, each with the path where it stands."""
@@ -211,21 +195,15 @@ class _Ported(StepBase):
         yield from ()
 
 
-_VALUES = ("parameters", "run")
+_ANY = ("parameters", "inputs", "outputs", "run")
 _ALLOWED: dict[str | int, tuple[str, ...]] = {
-    "arguments": ("parameters", "inputs", "outputs", "run"),
-    "command": ("parameters", "inputs", "outputs", "run"),
-    "parameters": _VALUES,
-    "inputs": _VALUES,
-    "outputs": _VALUES,
-    "environment": _VALUES,
+    "arguments": _ANY,
+    "command": _ANY,
+    "parameters": VALUES,
+    "inputs": VALUES,
+    "outputs": VALUES,
+    "environment": VALUES,
 }
-
-
-def _elsewhere(ref: Ref, field: str | int) -> str:
-    if ref.kind == "steps":
-        return f"Declare an input, inputs: {{{ref.name}: {str(ref)!r}}}, and write ${{{{ inputs.{ref.name} }}}}"
-    return f"In {field} write ${{{{ parameters.<name> }}}} or ${{{{ run.<name> }}}}"
 
 
 class PythonScriptStep(_Ported):
@@ -263,12 +241,12 @@ class CommandStep(_Ported):
     source_directory: Directory | None = None
     """The folder that becomes the working directory, relative to the folder of the definition."""
 
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        faults = list(super().wrong())
         if not self.command or (isinstance(self.command, str) and not self.command.strip()):
-            message = "must not be empty"
-            raise refuse(message, "Give a command line", path=("command",))
-        return self
+            faults.append(Fault(("command",), "must not be empty", "Give a command line"))
+        return faults
 
     def _command_texts(self) -> Iterator[tuple[Path, str]]:
         if isinstance(self.command, str):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from airflow_mlpipe.definitions.faults import Fault, Path
+from airflow_mlpipe.definitions.faults import Fault, Path, shown
 from airflow_mlpipe.exceptions import DefinitionError, Problem
 
 if TYPE_CHECKING:
