@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, faults_of, nearest, shown
 from airflow_mlpipe.exceptions import DefinitionError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 D = TypeVar("D", bound="Definition")
 
@@ -78,6 +81,12 @@ class Definition(BaseModel):
             remedy = "YAML reads bare on, off, yes and no as booleans: write the key in quotes"
         path = (key if isinstance(key, str) else str(key),)
         return Fault(path, "there is no such field", remedy, shown(key), at_key=True, instead=near)
+
+    def __copy__(self) -> Self:
+        """Copy the fields; what was derived from them is derived anew."""
+        copied = super().__copy__()
+        object.__setattr__(copied, "__dict__", self._fields())
+        return copied
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._fields() == other._fields()

@@ -163,6 +163,7 @@ def _says(message: str, remedy: str = "") -> Callable[[Mapping[str, Any], object
 
 _WORDS: dict[str, Callable[[Mapping[str, Any], object], tuple[str, str]]] = {
     "string_type": _text,
+    "string_pattern": _says("has characters that cannot stand here", "Use letters, digits, '.', '_', '+' and '-'"),
     "int": _says("must be a whole number", "Write it without quotes and without a fraction"),
     "float": _says("must be a number", "Write it without quotes"),
     "finite_number": _says("must be a finite number"),

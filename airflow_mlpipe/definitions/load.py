@@ -36,7 +36,7 @@ def loads(
     folder = Path.cwd() if folder is None else folder
     workspace = find_workspace(None, folder, None) if workspace is None else workspace
     around = Surroundings(workspace.module_folders.find, folder)
-    looked = look(Pipeline, text, "" if file is None else str(file), {"around": around})
+    looked = look(Pipeline, text, "<text>" if file is None else str(file), {"around": around})
     if looked.definition is not None:
         looked.definition.folder = folder
         looked.definition.source_file = file

@@ -61,6 +61,9 @@ class PipelineParameter(Definition):
             data["default"] = data.pop("default_value")
         if data.get("type") is None:
             data["type"] = "enum" if data.get("choices") else _type_of(data.get("default"))
+        data["default"] = _as_type(data["type"], data.get("default"))
+        if isinstance(data.get("choices"), list | tuple):
+            data["choices"] = tuple(_as_type(data["type"], choice) for choice in data["choices"])
         return data
 
     @property
@@ -224,6 +227,13 @@ def parameter_values(pipeline: Pipeline, given: Mapping[str, object]) -> dict[st
 
 def _type_of(default: object) -> ParameterType:
     return next((kind for cls, kind in _KIND_OF.items() if isinstance(default, cls)), "string")
+
+
+def _as_type(kind: object, value: object) -> object:
+    """Write a number in the parameter's type, so that 1 and 1.0 are one definition."""
+    if kind == "number" and _is_int(value) and _is_finite(value):
+        return float(value)  # type: ignore[arg-type] # an int
+    return int(value) if kind == "integer" and isinstance(value, float) and value.is_integer() else value
 
 
 def _number(text: str) -> int | float | str:
