@@ -81,7 +81,8 @@ class LocalLauncher:
             staged.check_inputs()
             check_outputs(staged.directory, spec.outputs, log)
             if spec.environment.observe:
-                names = observed(str(spec.environment.interpreter), staged.directory.imports)
+                began = staged.directory.spec.stat().st_ctime_ns
+                names = observed(str(spec.environment.interpreter), staged.directory.imports, began)
                 result = replace(result, observed=names)
             return replace(result, outputs=self._publish(staged, fingerprint, claim))
 

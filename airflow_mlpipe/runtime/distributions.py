@@ -38,6 +38,10 @@ class Distribution:
             return f"{self.version}+editable"  # what is imported from it counts by content, as a module
         return f"{self.version}+sha256:{self._content()}"
 
+    def changed(self) -> int:
+        """Return when it was installed, as a change time in nanoseconds."""
+        return self.info.stat().st_ctime_ns
+
     def held(self, entries: Iterable[str]) -> list[str]:
         """Return those entries (``file.py,`` or ``folder/``, as its list of installed files writes them) it installed."""
         record = self.record()

@@ -28,6 +28,7 @@ from airflow_mlpipe.store.digests import StatIndex, digest_files, folder_digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+CHANGED = "changed while the step ran"
 _MODULE = "module:"
 _STARTUP = ("_distutils_hack", "_virtualenv", "__editable__")
 """Modules that the start of an interpreter imports for every script."""
@@ -43,20 +44,31 @@ class Packages:
     mapped: Mapping[str, str] = field(default_factory=dict)
 
 
-def observed(interpreter: str, imports: Path) -> dict[str, str]:
-    """Return the observation for the file that the recorder of a step wrote."""
+def observed(interpreter: str, imports: Path, since: int = sys.maxsize) -> dict[str, str]:
+    """Return the observation for the file that the recorder of a step wrote.
+
+    :param since: when the command began, as a change time in nanoseconds. What changed later stands as `CHANGED`, which
+        nothing ever equals: what the command used is not known then, and its result is not reused.
+    """
     packages = _packages_of(interpreter)
     modules = _read(imports)
     places = {Path(place) for found in modules.values() for place in found if place}
     owners = distributions.owners(places, packages.folders)
-    names: dict[str, None] = {}
+    names: dict[str, int] = {}
     for module, found in modules.items():
-        for place in sorted(found - {""}):
-            known = [owner.name for owner in owners[Path(place)]]
-            names.update(dict.fromkeys(known or [_module(module, place, packages)]))
+        for path in sorted(Path(place) for place in found if place):
+            for owner in owners[path]:
+                names[owner.name] = owner.changed()
+            if not owners[path]:
+                names[_module(module, path, packages)] = max(map(_changed, _files(path)), default=0)
         if found == {""}:
-            names[_MODULE + module] = None
-    return current(interpreter, names)
+            names[_MODULE + module] = 0
+    now = current(interpreter, names)
+    absent = {_MODULE + module for module, found in modules.items() if found == {""}}
+    return {
+        name: CHANGED if changed > since or (name in absent and now[name]) else now[name]
+        for name, changed in names.items()
+    }
 
 
 def current(interpreter: str, names: Iterable[str]) -> dict[str, str]:
@@ -76,9 +88,15 @@ def _read(imports: Path) -> dict[str, set[str]]:
     return modules
 
 
-def _module(module: str, place: str, packages: Packages) -> str:
-    found = _find(module, packages) == Path(place)
-    return f"{_MODULE}{module}" if found else f"{_MODULE}{module}@{place}"
+def _module(module: str, path: Path, packages: Packages) -> str:
+    return f"{_MODULE}{module}" if _find(module, packages) == path else f"{_MODULE}{module}@{path}"
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return sys.maxsize
 
 
 def _count(name: str, packages: Packages) -> str:
@@ -133,26 +151,33 @@ def _modules(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _content(place: Path) -> str:
-    """Return the digest of a module's file, or of all files of a package except compiled and hidden ones."""
+    """Return the digest of a module's file, or of the files of a package."""
+    index = StatIndex.open()
+    files = _files(place)
+    digests = digest_files(files, index)
+    if files == [place] or not place.is_dir():
+        return digests[0] if digests else ""
+    return folder_digest(
+        {file.relative_to(place).as_posix(): digest for file, digest in zip(files, digests, strict=True)}
+    )
+
+
+def _files(place: Path) -> list[Path]:
+    """Return the file of a module, or all files of a package except compiled and hidden ones."""
     while not place.exists():  # inside an archive: the archive counts
         if place == place.parent:
-            return ""
+            return []
         place = place.parent
-    index = StatIndex.open()
-    if place.is_file():
-        return digest_files([place], index)[0]
-    files = sorted(_source_files(place))
-    digests = digest_files([place / name for name in files], index)
-    return folder_digest(dict(zip(files, digests, strict=True)))
+    return [place] if place.is_file() else sorted(_source_files(place))
 
 
-def _source_files(folder: Path) -> Iterator[str]:
+def _source_files(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
         for name in files:
             path = Path(parent, name)
             if not name.endswith(".pyc") and not name.startswith(".") and path.is_file():
-                yield path.relative_to(folder).as_posix()
+                yield path
 
 
 _asked: dict[str, tuple[tuple[int, ...], Packages]] = {}

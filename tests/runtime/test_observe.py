@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_mlpipe.exceptions import EnvironmentBuildError
-from airflow_mlpipe.runtime.observe import current, observed
+from airflow_mlpipe.runtime.observe import CHANGED, current, observed
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec
 from tests.runtime.steps import OBSERVING, fill, spec_of, supervised
 
@@ -57,7 +57,7 @@ def observe(site, tmp_path):
         directory = fill(root, spec, dedent(script), **files)
         result, output = supervised(directory)
         assert result.error is None, output.decode()
-        return observed(site.python, directory.imports)
+        return observed(site.python, directory.imports, directory.spec.stat().st_ctime_ns)
 
     return run
 
@@ -184,6 +184,22 @@ def test_what_the_script_looked_for_in_vain_counts_once_it_is_there(site, observ
     assert before == {"module:lightgbmx": ""}
     site.install("lightgbmx", "4.0", {"lightgbmx.py": ""})
     assert current(site.python, before) == {"module:lightgbmx": "lightgbmx 4.0"}
+
+
+def test_software_that_changes_while_the_step_runs_makes_its_result_unfit_for_reuse(site, observe, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "mine.py").write_text("x = 1")
+    (site.folder / "mine.pth").write_text(str(tmp_path / "project"))
+    info = site.install("lib", "1", {"lib.py": ""})
+    script = f"""
+        import pathlib, time, mine, lib
+        time.sleep(0.02)
+        pathlib.Path({str(tmp_path / "project" / "mine.py")!r}).write_text("x = 2")
+        pathlib.Path({str(info)!r}).rename({str(info.with_name("lib-2.dist-info"))!r})
+        try: import late
+        except ImportError: pathlib.Path({str(site.folder / "late.py")!r}).write_text("")
+    """
+    assert observe(script) == {"module:mine": CHANGED, "lib": CHANGED, "module:late": CHANGED}
 
 
 def test_what_a_library_looks_for_in_vain_does_not_count(site, observe):
