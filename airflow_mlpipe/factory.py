@@ -151,7 +151,7 @@ class _Problem(BaseOperator):
 
     template_fields = ("problem",)
 
-    def __init__(self, *, error: str, **kwargs: Any) -> None:
+    def __init__(self, *, error: str, **kwargs: Any) -> None:  # noqa: ANN401 -- as BaseOperator
         super().__init__(**kwargs)
         self.error = error
 
@@ -161,9 +161,7 @@ class _Problem(BaseOperator):
         raise SerializationError(self.error)
 
 
-def _operator(
-    step: Step, pipeline: Pipeline, workspace: str | Path | None, place: Workspace, dag: DAG
-) -> StepOperator:
+def _operator(step: Step, pipeline: Pipeline, workspace: str | Path | None, place: Workspace, dag: DAG) -> StepOperator:
     settings = place.settings_of(pipeline, step)
     return StepOperator(
         task_id=step.name,
@@ -243,5 +241,5 @@ def callback(dotted: str | None) -> Callable[[Context], None] | None:
     return call
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 -- arguments of anything
     return {name: value for name, value in values.items() if value is not None}

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 FORMAT = "mlpipe-fingerprint/1"
 
-Value: TypeAlias = "None | bool | int | float | str | bytes | Sequence[Value] | Mapping[str, Value]"
+Value: TypeAlias = "bool | int | float | str | bytes | Sequence[Value] | Mapping[str, Value] | None"
 
 
 def fingerprint(components: Mapping[str, Value]) -> str:
@@ -34,7 +34,7 @@ def encode(value: Value) -> bytes:
     return b"".join(parts)
 
 
-def _encode(value: Value, parts: list[bytes]) -> None:
+def _encode(value: Value, parts: list[bytes]) -> None:  # noqa: C901 -- one case a type
     match value:
         case None:
             parts.append(b"n")

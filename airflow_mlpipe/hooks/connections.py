@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection, Variable
@@ -12,7 +11,7 @@ from airflow.sdk.log import mask_secret
 from airflow_mlpipe.exceptions import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _S3 = {"login": "key", "password": "secret"}
 _AZURE = {"login": "account_name", "password": "account_key"}

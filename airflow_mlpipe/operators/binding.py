@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from airflow_mlpipe.runtime.protocol import Content, InputSpec, load_output
 from airflow_mlpipe.store import runs, snapshots
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from airflow_mlpipe.definitions import Step
@@ -136,7 +136,7 @@ def _complete(
     return Bound(replace(task, spec=read_inputs(site, spec)), scanned)
 
 
-def _from_xcom(name: str, value: Any, wanted: InputSpec) -> InputSpec:  # noqa: ANN401 -- whatever a task returned
+def _from_xcom(name: str, value: Any, wanted: InputSpec) -> InputSpec:
     """Return the input that another task's XCom stands for."""
     match value:
         case {"uri": str(uri), "digest": str(digest), "size": int(size), "files": int(files), "kind": str(kind)}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import DataTransferStep
@@ -10,6 +9,8 @@ from airflow_mlpipe.operators.inputs import split_inputs
 from airflow_mlpipe.operators.step import StepOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_mlpipe.definitions import DataReference
 
 

@@ -18,7 +18,7 @@ def split_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, X
     return {name: bound_to(value) for name, value in inputs.items()}, upstream
 
 
-def bound_to(value: Any) -> Any:  # noqa: ANN401 -- everything a user may bind an input to
+def bound_to(value: Any) -> Any:
     """Return what a definition says of an input: an XCom stands for the output of the task that gives it."""
     if not isinstance(value, XComArg):
         return value

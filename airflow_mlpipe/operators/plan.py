@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -21,6 +20,7 @@ from airflow_mlpipe.resolving.planner import make_plan
 from airflow_mlpipe.store import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow.sdk import Context
@@ -45,7 +45,7 @@ class PlanOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("definition", "decisions")
-    template_fields_renderers: Mapping[str, str] = {"decisions": "json"}  # noqa: RUF012 -- as BaseOperator declares it
+    template_fields_renderers: Mapping[str, str] = {"decisions": "json"}
     shallow_copy_attrs: Sequence[str] = ("pipeline",)
     overwrite_rtif_after_execution = True
     ui_color = "#dae8fc"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from airflow_mlpipe.resolving.environments import interpreter_for
 from airflow_mlpipe.runtime.protocol import dump
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.sdk import Context
 
     from airflow_mlpipe.definitions import Pipeline, Step
@@ -46,7 +47,7 @@ class StepOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("definition", "upstream", "command", "inputs", "outputs", "components")
-    template_fields_renderers: Mapping[str, str] = {  # noqa: RUF012 -- as BaseOperator declares it
+    template_fields_renderers: Mapping[str, str] = {
         "upstream": "json",
         "command": "bash",
         "inputs": "json",
@@ -58,7 +59,7 @@ class StepOperator(BaseOperator):
     overwrite_rtif_after_execution = True
     ui_color = "#d5e8d4"
 
-    def __init__(  # noqa: PLR0913 -- an operator's fields are its arguments
+    def __init__(
         self,
         *,
         step: Step,

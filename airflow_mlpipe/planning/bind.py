@@ -137,7 +137,7 @@ def components(spec: StepSpec) -> dict[str, Any]:
 
 
 def _outputs(spec: StepSpec) -> dict[str, str | None]:
-    """A transfer is made of where it goes; the output of another step, of its name and kind."""
+    """Return what outputs are made of: where a transfer goes, else names and kinds."""
     if spec.kind == "data_transfer":
         return {name: output.destination for name, output in spec.outputs.items()}
     return {name: output.kind for name, output in spec.outputs.items()}

@@ -96,7 +96,7 @@ def _entries(component: str, old: Mapping[str, Any], new: Mapping[str, Any], pre
             )
 
 
-def _shown(value: object) -> str | None:
+def _shown(value: object) -> str | None:  # noqa: PLR0911 -- one case a type
     """Return a value as a person reads it: digests short, booleans and numbers as written in YAML."""
     match value:
         case None:

@@ -5,7 +5,6 @@ Pure: what lies outside (external data, the store) comes in through two function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -14,7 +13,7 @@ from airflow_mlpipe.planning.bind import components, input_from
 from airflow_mlpipe.planning.explain import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_mlpipe.runtime.protocol import InputSpec, OutputRef, StepSpec
 

@@ -1,0 +1,1 @@
+"""What planning needs from outside: code, data, environments, records."""

@@ -142,9 +142,7 @@ class History:
     scanned: Mapping[str, Mapping[str, str]]
 
     @classmethod
-    def read(
-        cls, site: Site, pipeline: str, steps: Iterable[str], scanned: Mapping[str, Mapping[str, str]]
-    ) -> History:
+    def read(cls, site: Site, pipeline: str, steps: Iterable[str], scanned: Mapping[str, Mapping[str, str]]) -> History:
         """Read the latest notes of some steps.
 
         :param scanned: the files of the snapshots at hand, by digest; others are read from the store when needed.
@@ -186,5 +184,3 @@ def files_in(snapshot: snapshots.Snapshot) -> dict[str, str]:
     return {
         path: source.digest + (" executable" if source.executable else "") for path, source in snapshot.files.items()
     }
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSp
 from airflow_mlpipe.store import snapshots
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from airflow_mlpipe.definitions import DataReference, Destination, Environment, InputBinding, Pipeline, Step
@@ -110,9 +110,7 @@ class Facts:
         return OutputSpec(output.kind, uri, datastore, output.asset)
 
     def _locate(self, place: DataReference | Destination) -> tuple[str, str | None]:
-        return self.site.workspace.locate(
-            place, self.pipeline.folder, lambda text: substitute(text, self.values)
-        )
+        return self.site.workspace.locate(place, self.pipeline.folder, lambda text: substitute(text, self.values))
 
 
 def tasks_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +15,8 @@ from airflow_mlpipe.store.store import Store
 from airflow_mlpipe.store.transfer import mirror
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from fsspec import AbstractFileSystem
 
     from airflow_mlpipe.definitions import Workspace

@@ -151,9 +151,7 @@ def _send(job: _Job, source: tuple[str, int], place: str) -> str:
                 sent.update(block)
                 writer.write(block)
         digest = f"sha256:{sent.hexdigest()}"
-        if _digest(job.target_fs, aside, None) != digest:
-            message = f"{place} arrived different from what was sent; copy it again"
-            raise DataError(message)
+        _verify(job.target_fs, aside, digest, place)
         if local:
             os.replace(aside, place)  # noqa: PTH105 -- plain strings of the filesystem
     except BaseException:
@@ -161,6 +159,12 @@ def _send(job: _Job, source: tuple[str, int], place: str) -> str:
             os.unlink(aside)  # noqa: PTH108 -- as above
         raise
     return digest
+
+
+def _verify(fs: AbstractFileSystem, path: str, digest: str, place: str) -> None:
+    if _digest(fs, path, None) != digest:
+        message = f"{place} arrived different from what was sent; copy it again"
+        raise DataError(message)
 
 
 def _digest(fs: AbstractFileSystem, path: str, index: StatIndex | None) -> str:
