@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from airflow_mlpipe.definitions.pipeline import Pipeline
     from airflow_mlpipe.definitions.steps import Step
 
+FIRST_TASK = "plan"
+PARAMETER_OF_EVERY_PIPELINE = "regenerate_outputs"
+
 
 def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
     """Yield everything that is wrong with a pipeline whose fields are right one by one."""
@@ -23,6 +26,7 @@ def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
         yield Fault(("steps",), "is empty", "Give at least one step")
     if pipeline.start_date and pipeline.end_date and pipeline.start_date > pipeline.end_date:
         yield Fault(("end_date",), "is before the start date", "Swap them, or leave one out", str(pipeline.end_date))
+    yield from _reserved(pipeline)
     yield from _same_names(list(pipeline.parameters), ("parameters",))
     steps = {step.name: step for step in pipeline.steps}
     for step in pipeline.steps:
@@ -31,6 +35,17 @@ def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
         yield from _values(step, pipeline)
     yield from _circle(pipeline)
     yield from _destinations(pipeline)
+
+
+def _reserved(pipeline: Pipeline) -> Iterator[Fault]:
+    for name in pipeline.parameters:
+        if name.casefold() == PARAMETER_OF_EVERY_PIPELINE:
+            remedy = "Choose another name"
+            yield Fault(("parameters", name), "is a parameter that every pipeline has", remedy, name, at_key=True)
+    for step in pipeline.steps:
+        if step.name == FIRST_TASK:
+            message = "is the name of the task that every pipeline begins with"
+            yield Fault(("steps", step.name), message, "Choose another name", step.name, at_key=True)
 
 
 def _at(step: Step, path: Path) -> Path:

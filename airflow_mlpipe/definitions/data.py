@@ -110,8 +110,9 @@ class DataReference(Place):
     """The name of the input it becomes; in YAML the key gives it."""
     mode: Mode = "mount"
     """How it reaches the step: mount (read-only, linked where possible), download (a copy), direct (the URI)."""
-    compare: Compare = "content"
-    """What makes it changed: its bytes, the version its storage tells, or only its place."""
+    compare: Compare | None = None
+    """What makes it changed: its bytes (content), the version its storage tells, or only its place (path). Where it
+    is not given: its bytes where they are cheap to read, else the version."""
 
     def as_mount(self) -> DataReference:
         """Return the same data, mounted."""

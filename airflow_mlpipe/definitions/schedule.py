@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from airflow_mlpipe.definitions.base import Definition, build
-from airflow_mlpipe.definitions.faults import Fault, did_you_mean, nearest, refuse
+from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, nearest, refuse
 from airflow_mlpipe.definitions.values import Duration, duration
 
 PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
@@ -188,10 +188,18 @@ def _checked_text(text: str) -> str:
         return text
     wrong = _wrong_cron(text.split())
     if wrong:
-        near = nearest("@" + text, PRESETS)
-        remedy = f"Did you mean {near}?" if near else 'Write minute, hour, day, month, weekday: "30 6 * * 1"'
-        raise refuse(wrong, remedy, text)
+        raise refuse(wrong, _cron_remedy(text), text)
     return text
+
+
+def _cron_remedy(text: str) -> str:
+    if near := nearest("@" + text, PRESETS):
+        return f"Did you mean {near}?"
+    try:
+        duration(text)
+    except Refused:
+        return 'Write minute, hour, day, month, weekday: "30 6 * * 1"'
+    return f'Write an interval as {{every: "{text}"}}'
 
 
 _CRON_FIELDS = (
