@@ -1,0 +1,148 @@
+"""Every path below the root of a store, and the way back; nothing else builds a path.
+
+::
+
+    log/<fp[:2]>/<fp>/000001.json ...         the log of one fingerprint
+    beat/<fp>/<claim>                         overwritten by its holder
+    outputs/<fp>/<claim>/<name>/...           a file or a folder, written once
+    snapshots/<digest>.tar .json .blob        packed source directories, their file lists, texts such as locks
+    runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json
+    latest/<pipeline>/<step>.json             what a step was made from the last time
+    work/<claim>                              step directories, of local stores only
+    probe/<filesystem>                        that this filesystem creates exclusively
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_mlpipe.naming import from_path_segment, path_segment
+
+RUNS = "runs"
+
+_ENTRY = re.compile(r"([0-9]{6,})\.json\Z")
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+_OUTPUT_PARTS = 4
+
+
+def log_folder(fingerprint: str) -> str:
+    """Return the folder of a fingerprint's log."""
+    return f"log/{_plain(fingerprint)[:2]}/{fingerprint}"
+
+
+def log_entry(fingerprint: str, number: int) -> str:
+    """Return the path of one entry of a log."""
+    return f"{log_folder(fingerprint)}/{number:06d}.json"
+
+
+def entry_number(name: str) -> int | None:
+    """Return the number of an entry by its file name; None for what is no entry."""
+    match = _ENTRY.match(name)
+    return int(match[1]) if match else None
+
+
+def beat(fingerprint: str, claim: str) -> str:
+    """Return the path of a holder's sign of life."""
+    return f"beat/{_plain(fingerprint)}/{_plain(claim)}"
+
+
+def outputs(fingerprint: str, claim: str) -> str:
+    """Return the folder of what one claim published."""
+    return f"outputs/{_plain(fingerprint)}/{_plain(claim)}"
+
+
+def output(fingerprint: str, claim: str, name: str) -> str:
+    """Return the path of one published output, a file or a folder."""
+    return f"{outputs(fingerprint, claim)}/{_plain(name)}"
+
+
+def output_parts(path: str) -> tuple[str, str, str] | None:
+    """Return ``(fingerprint, claim, name)`` of a path at or below an output; None for any other."""
+    parts = path.split("/")
+    if len(parts) < _OUTPUT_PARTS or parts[0] != "outputs":
+        return None
+    return parts[1], parts[2], parts[3]
+
+
+def snapshot(digest: str) -> str:
+    """Return the path of a packed source directory."""
+    return f"snapshots/{_hex(digest)}.tar"
+
+
+def snapshot_manifest(digest: str) -> str:
+    """Return the path of the list of files of a packed source directory; it is written last."""
+    return f"snapshots/{_hex(digest)}.json"
+
+
+def blob(digest: str) -> str:
+    """Return the path of a text kept among the snapshots."""
+    return f"snapshots/{_hex(digest)}.blob"
+
+
+def pipeline(name: str) -> str:
+    """Return the folder of the runs of a pipeline."""
+    return f"{RUNS}/{path_segment(name)}"
+
+
+def run(pipeline_name: str, run_id: str) -> str:
+    """Return the folder of one run."""
+    return f"{pipeline(pipeline_name)}/{path_segment(run_id)}"
+
+
+def plan(pipeline_name: str, run_id: str) -> str:
+    """Return the path of a run's plan."""
+    return f"{run(pipeline_name, run_id)}/plan.json"
+
+
+def pin(pipeline_name: str, run_id: str) -> str:
+    """Return the path of what keeps a run's outputs from retention."""
+    return f"{run(pipeline_name, run_id)}/pin.json"
+
+
+def notes(pipeline_name: str, run_id: str) -> str:
+    """Return the folder of a run's notes."""
+    return f"{run(pipeline_name, run_id)}/notes"
+
+
+def note(pipeline_name: str, run_id: str, step: str) -> str:
+    """Return the path of what a run keeps of one step."""
+    return f"{notes(pipeline_name, run_id)}/{path_segment(step)}.json"
+
+
+def latest(pipeline_name: str, step: str) -> str:
+    """Return the path of what a step of a pipeline was made from the last time."""
+    return f"latest/{path_segment(pipeline_name)}/{path_segment(step)}.json"
+
+
+def work(claim: str) -> str:
+    """Return the path of a local step directory."""
+    return f"work/{_plain(claim)}"
+
+
+def probed(filesystem: str) -> str:
+    """Return the path of the note that a filesystem creates exclusively here."""
+    return f"probe/{path_segment(filesystem)}"
+
+
+def name_of(segment: str) -> str | None:
+    """Return the pipeline, run or step that a path segment stands for; None if the name was too long to be in it."""
+    try:
+        return from_path_segment(segment)
+    except ValueError:
+        return None
+
+
+def _plain(part: str) -> str:
+    if not _PLAIN.match(part):
+        message = f"not a part of a path in the store: {part!r}"
+        raise ValueError(message)
+    return part
+
+
+def _hex(digest: str) -> str:
+    digits = digest.removeprefix("sha256:")
+    if not _HEX.match(digits):
+        message = f"not a digest: {digest!r}"
+        raise ValueError(message)
+    return digits
