@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from datetime import date, datetime, timedelta, timezone
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt
@@ -13,7 +14,7 @@ from airflow_mlpipe.definitions.faults import nearest, refuse
 from airflow_mlpipe.naming import check_port_name, check_step_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 Scalar: TypeAlias = str | int | float | bool
 """The typed value of a parameter."""
@@ -101,10 +102,10 @@ def _unit(word: str) -> str | None:
     return unit if unit in _UNITS else None
 
 
-def _sum(amounts: Any) -> timedelta:  # noqa: ANN401 -- pairs of an amount and a unit
-    return sum(
-        (_UNITS[unit] * (float(amount) if "." in amount else int(amount)) for amount, unit in amounts), timedelta()
-    )
+def _sum(amounts: Iterable[tuple[str, str | None]]) -> timedelta:
+    """Add up amounts of units, exactly."""
+    step = timedelta(microseconds=1)
+    return step * round(sum(Fraction(amount) * (_UNITS[str(unit)] // step) for amount, unit in amounts))
 
 
 def duration_text(value: timedelta) -> str:
