@@ -12,6 +12,7 @@ Every message says what is wrong, what was given, and what to do::
      +- StoreError                 the output store
      |   +- StoreUnreachableError  it does not answer, or refuses to read or write
      |   +- StoreNotExclusiveError it cannot create a file exclusively, so it cannot be shared
+     |   +- ClaimLostError         somebody else has taken over what a step was computing
      |   +- RecordFormatError      an entry that a newer version wrote, or that is damaged
      +- AirflowError               a local Airflow that does not start, has ended, or refuses a request
      +- PlanError                  a run whose plan is missing or does not fit the step
@@ -102,6 +103,10 @@ class StoreUnreachableError(StoreError):
 
 class StoreNotExclusiveError(StoreError):
     """The store cannot create a file exclusively, so runs cannot share it."""
+
+
+class ClaimLostError(StoreError):
+    """Somebody else has taken over what this step was computing, so its outcome is not recorded."""
 
 
 class RecordFormatError(StoreError):

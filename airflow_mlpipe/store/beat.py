@@ -1,0 +1,103 @@
+"""The sign of life of whoever holds a claim, and how others watch it.
+
+Clocks are never compared: whoever watches says by its own clock for how long the beat has not changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.exceptions import StoreError
+from airflow_mlpipe.store import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from airflow_mlpipe.store.entries import Claim
+    from airflow_mlpipe.store.store import Store
+
+INTERVAL = 10.0
+EXPIRY = 60.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Beat:
+    """Shows that the holder of a claim lives, from a thread of its own, while a ``with`` block runs.
+
+    :param interval: seconds between two beats; it has to be well below the expiry that others watch with.
+    :raises StoreUnreachableError: if the first beat cannot be written; later ones are tried again with the next.
+    """
+
+    def __init__(self, store: Store, claim: Claim, interval: float = INTERVAL) -> None:
+        self._store = store
+        self._path = layout.beat(claim.fingerprint, claim.id)
+        self._interval = interval
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"beat of {claim.id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._store.remove(self._path)
+        except StoreError as failure:
+            _logger.warning("a sign of life stays behind: %s", failure)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            try:
+                self._beat()
+            except StoreError as failure:  # noqa: PERF203 -- once in a while
+                _logger.warning("no sign of life could be given, the next one is due soon: %s", failure)
+
+    def _beat(self) -> None:
+        self._store.write(self._path, secrets.token_hex(8).encode())
+
+
+class Watch:
+    """Watches the beat of a holder from outside.
+
+    :param expiry: seconds without a change after which the holder counts as gone.
+    :param clock: a clock of this process that never goes back, in seconds.
+    """
+
+    def __init__(
+        self, store: Store, claim: Claim, expiry: float = EXPIRY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._path = layout.beat(claim.fingerprint, claim.id)
+        self._expiry = expiry
+        self._clock = clock
+        self._seen = self._read()
+        self._since = clock()
+
+    def expired(self) -> bool:
+        """Look once more; return whether the beat has not changed for longer than the expiry.
+
+        :raises StoreUnreachableError: if the store does not answer, which says nothing about the holder.
+        """
+        seen = self._read()
+        if seen != self._seen:
+            self._seen, self._since = seen, self._clock()
+        return self._clock() - self._since > self._expiry
+
+    def _read(self) -> bytes:
+        try:
+            return self._store.read(self._path)
+        except FileNotFoundError:
+            return b""
