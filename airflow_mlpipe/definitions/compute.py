@@ -9,6 +9,7 @@ from pydantic import Field
 
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.faults import did_you_mean, refuse
+from airflow_mlpipe.definitions.values import Count
 
 
 class LocalCompute(Definition):
@@ -40,7 +41,7 @@ class DockerCompute(Definition):
     cpus: float | None = None
     memory: str | None = None
     """For example `4Gi`."""
-    gpus: int | Literal["all"] | None = None
+    gpus: Count | None = None
     description: str = ""
 
 

@@ -94,7 +94,7 @@ def did_you_mean(given: object, known: Iterable[str], prefix: str = "") -> str:
 def nearest(given: object, known: Iterable[str]) -> str | None:
     """Return the known name that is most like the given one, or None."""
     names = {name.casefold().replace("-", "_"): name for name in known}
-    matches = difflib.get_close_matches(str(given).casefold().replace("-", "_"), names, n=1, cutoff=0.7)
+    matches = difflib.get_close_matches(str(given).casefold().replace("-", "_"), names, n=1, cutoff=0.66)
     return names[matches[0]] if matches else None
 
 

@@ -193,12 +193,11 @@ def _checked_text(text: str) -> str:
 
 
 def _cron_remedy(text: str) -> str:
-    if near := nearest("@" + text, PRESETS):
-        return f"Did you mean {near}?"
     try:
         duration(text)
     except Refused:
-        return 'Write minute, hour, day, month, weekday: "30 6 * * 1"'
+        near = nearest("@" + text, PRESETS)
+        return f"Did you mean {near}?" if near else 'Write minute, hour, day, month, weekday: "30 6 * * 1"'
     return f'Write an interval as {{every: "{text}"}}'
 
 

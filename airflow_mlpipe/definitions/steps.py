@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt
+from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, TypeAdapter
 
 from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
@@ -21,7 +21,7 @@ from airflow_mlpipe.definitions.data import (
 )
 from airflow_mlpipe.definitions.environment import Environment
 from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, refs
-from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean
+from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean, refuse
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 from airflow_mlpipe.definitions.values import (
     Argument,
@@ -38,8 +38,23 @@ DATA = "data"
 """The name of the only input and output of a data transfer."""
 
 
+_ARGUMENTS = TypeAdapter(tuple[Argument, ...])
+
+
 def _environment(value: object) -> object:
-    return build(Environment, value) if isinstance(value, Mapping) else value
+    if value is None or isinstance(value, str | Environment):
+        return value
+    if isinstance(value, Mapping):
+        return build(Environment, value)
+    message = "must be the name of an environment, or a mapping of its fields"
+    raise refuse(message, "Write environment: <name>", value)
+
+
+def _command_line(value: object) -> object:
+    """Check the items here, since pydantic would complain about a text as well."""
+    if isinstance(value, str):
+        return value
+    return _ARGUMENTS.validate_python(value)
 
 
 def _names(value: object) -> object:
@@ -236,7 +251,7 @@ class CommandStep(_Ported):
     """Runs a command line."""
 
     kind: Literal["command"] = "command"
-    command: Annotated[str | tuple[Argument, ...], Field(union_mode="left_to_right")]
+    command: Annotated[str | tuple[Argument, ...], BeforeValidator(_command_line)]
     """A text for `sh -c`, or the list of a program and its arguments. May hold expressions."""
     source_directory: Directory | None = None
     """The folder that becomes the working directory, relative to the folder of the definition."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from datetime import date, datetime, timedelta, timezone
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt
 
@@ -128,7 +129,7 @@ def _moment(value: object) -> object:
 
 
 def _aware(value: datetime) -> datetime:
-    return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    return value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
 
 
 def climbs(path: str) -> bool:
@@ -149,13 +150,22 @@ def _inside(path: str) -> str:
     return path
 
 
-def _plain_scalar(value: object) -> object:
-    """Numbers that remember how YAML wrote them become plain again."""
-    return float(value) if isinstance(value, float) else int(value) if _is_int(value) else value  # type: ignore[call-overload]
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _scalar(value: object) -> object:
+    """Return a scalar; a number that remembers how YAML wrote it becomes plain again."""
+    match value:
+        case bool() | str():
+            return value
+        case int():
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case float():
+            message = "must be a finite number"
+        case None:
+            message = "is empty"
+        case _:
+            message = "must be a text, a number, true or false"
+    raise refuse(message, "Give one value, in quotes where it is a text", value)
 
 
 def _argument(value: object) -> object:
@@ -171,7 +181,7 @@ Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_aware)]
 InsidePath = Annotated[str, AfterValidator(_inside)]
 Count = Annotated[StrictInt, Field(ge=0)]
-Value = Annotated[Scalar, BeforeValidator(_plain_scalar)]
+Value = Annotated[Scalar, BeforeValidator(_scalar)]
 Argument = Annotated[str, BeforeValidator(_argument, json_schema_input_type=str | int | float)]
 """One element of a command line; a number is taken as it is written."""
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_mlpipe.definitions import CommandStep, Pipeline, Workspace, loads
 from airflow_mlpipe.definitions.faults import Refused, faults_of
 from airflow_mlpipe.exceptions import DefinitionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def problems(made, *args, **kwargs) -> list[str]:

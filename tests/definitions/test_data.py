@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_mlpipe.definitions import DataReference, Datastore, Destination, PipelineData, StepOutput
+from airflow_mlpipe.definitions.base import build
+from airflow_mlpipe.definitions.data import DataLink, ModuleInput, NamedData, binding
+from tests.definitions.helpers import problems, refused
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("s3://bucket/x", DataReference(name="raw", url="s3://bucket/x")),
+        ("data/x.csv", DataReference(name="raw", path="data/x.csv")),
+        ("../x.csv", DataReference(name="raw", path="../x.csv")),
+        ("${{ parameters.where }}", DataReference(name="raw", path="${{ parameters.where }}")),
+        ("s3://b/${{ run.logical_date }}", DataReference(name="raw", url="s3://b/${{ run.logical_date }}")),
+        ({"datastore": "d", "path": "x"}, DataReference(name="raw", datastore="d", path="x")),
+        ({"datastore": "d"}, DataReference(name="raw", datastore="d")),
+        ({"url": "s3://b", "mode": "direct"}, DataReference(name="raw", url="s3://b", mode="direct")),
+        (DataReference(path="x"), DataReference(name="raw", path="x")),
+        ("${{ steps.a.outputs.x }}", StepOutput(step="a", output="x")),
+        ({"from": "${{ steps.a.outputs.x }}", "mode": "direct"}, StepOutput(step="a", output="x", mode="direct")),
+        ("${{ inputs.x }}", ModuleInput(output="x")),
+        ({"from": "${{ inputs.x }}", "mode": "download"}, ModuleInput(output="x", mode="download")),
+        (StepOutput(step="a", output="x"), StepOutput(step="a", output="x")),
+    ],
+)
+def test_an_input_is_bound_in_every_way_people_write_it(given, expected):
+    assert binding(given, "raw") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "is nothing that an input can be"),
+        (3, "is nothing that an input can be"),
+        (["a"], "is nothing that an input can be"),
+        ({}, "says nowhere where the data lies"),
+        ({"url": "s3://b", "path": "x"}, "Give a url alone, or datastore and path"),
+        ({"url": "b/x"}, "is not a URL"),
+        ({"datastore": "d", "path": "../x"}, "leaves the datastore"),
+        ({"datastore": "d", "path": "/../x"}, "leaves the datastore"),
+        ({"path": "${{ inputs.x }}"}, "It may hold ${{ parameters.<name> }}, ${{ run.<name> }}"),
+        ({"path": "${{ oops"}, "Write }} after it"),
+        ({"path": "x", "mode": "mounted"}, "Did you mean mount?"),
+        ({"path": "x", "compare": "contents"}, "Did you mean content?"),
+        ({"datastor": "d", "path": "x"}, "Did you mean datastore?"),
+        ({"path": "x", "name": "other"}, "differs from the key"),
+        ("pre ${{ steps.a.outputs.x }}", "leave the text out"),
+        ({"from": "s3://b"}, "must be the output of a step"),
+        ({"from": "${{ steps.a.outputs.x }}", "mod": "direct"}, "Did you mean mode?"),
+    ],
+)
+def test_what_no_input_can_be_bound_to_is_refused(given, words):
+    with refused(words):
+        binding(given, "raw")
+
+
+def test_a_data_object_becomes_a_link_to_that_very_object():
+    data = PipelineData("clean")
+    link = binding(data, "anything")
+    assert isinstance(link, DataLink)
+    assert link.data is data
+    assert binding(NamedData(name="x", data=data, mode="direct"), "x").data is data
+
+
+def test_modes_are_chosen_as_in_azure_ml():
+    reference = DataReference(name="raw", path="x")
+    assert [made.mode for made in (reference.as_mount(), reference.as_download(), reference.as_direct())] == [
+        "mount",
+        "download",
+        "direct",
+    ]
+    data = PipelineData("clean")
+    assert [made.mode for made in (data.as_mount(), data.as_download(), data.as_direct())] == [
+        "mount",
+        "download",
+        "direct",
+    ]
+    assert (data.as_input("other").name, data.as_input("other").data) == ("other", data)
+
+
+def test_a_datastore_object_stands_for_its_name():
+    store = Datastore(name="landing", url="s3://b")
+    assert DataReference(datastore=store, path="x").datastore == "landing"
+    assert "has no name" in problems(DataReference, datastore=Datastore(url="s3://b"), path="x")[0]
+
+
+def test_a_destination_may_be_a_url_alone():
+    assert PipelineData("x", destination="s3://b/x").destination == Destination(url="s3://b/x")
+    assert PipelineData("x", destination=DataReference(datastore="d", path="p")).destination == Destination(
+        datastore="d", path="p"
+    )
+
+
+def test_an_output_names_one_datastore():
+    assert (
+        "Name the datastore inside destination" in problems(PipelineData, "x", datastore="d", destination="s3://b")[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "ä", "x" * 300, "1a", ""])
+def test_an_output_with_a_name_that_is_no_word_is_refused(name):
+    with refused("name"):
+        build(PipelineData, {"name": name})
