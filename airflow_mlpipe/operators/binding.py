@@ -106,8 +106,7 @@ def _packed(facts: Facts, step: Step) -> Task:
     for attempt in range(_ATTEMPTS):
         task = facts.task(step)
         try:
-            if task.spec.code:
-                facts.pack(task.spec.code)
+            facts.pack(task.spec)
         except DataChangedError:
             if attempt == _ATTEMPTS - 1:
                 raise

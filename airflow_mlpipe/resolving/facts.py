@@ -36,6 +36,7 @@ class Facts:
     _snapshots: dict[tuple[Path, str], Snapshot] = field(default_factory=dict)
     _directories: dict[str, tuple[Path, Snapshot]] = field(default_factory=dict)
     _environments: dict[Environment, EnvironmentSpec] = field(default_factory=dict)
+    _locks: dict[str, bytes] = field(default_factory=dict)
     _inputs: dict[tuple[str, str | None, str | None], InputSpec] = field(default_factory=dict)
 
     def task(self, step: Step, *, run_after: tuple[str, ...] = (), regenerate: bool = False) -> Task:
@@ -53,13 +54,20 @@ class Facts:
         """Return the files of every snapshot read so far, by digest."""
         return {digest: files_in(snapshot) for digest, (_, snapshot) in self._directories.items()}
 
-    def pack(self, digest: str) -> None:
-        """Put a snapshot read here into the store, if it is not there yet.
+    def pack(self, spec: StepSpec) -> None:
+        """Put what a step needs to be launched into the store, if it is not there yet: its code, its lock.
 
         :raises DataChangedError: if a file was edited since it was read.
         """
-        directory, snapshot = self._directories[digest]
-        snapshots.pack(self.site.store, directory, snapshot)
+        if spec.code in self._directories:
+            snapshots.pack(self.site.store, *self._directories[spec.code])
+        if spec.environment.lock in self._locks:
+            snapshots.put_blob(self.site.store, self._locks[spec.environment.lock])
+
+    def _keep_lock(self, lock: bytes) -> str:
+        digest = snapshots.blob_digest(lock)
+        self._locks[digest] = lock
+        return digest
 
     def forget_code(self) -> None:
         """Read source directories again when asked next."""
@@ -91,9 +99,7 @@ class Facts:
             return EnvironmentSpec()
         environment = self.site.workspace.environment_of(self.pipeline, step)
         if environment not in self._environments:
-            self._environments[environment] = specification(
-                environment, self.pipeline.folder, lambda lock: snapshots.put_blob(self.site.store, lock)
-            )
+            self._environments[environment] = specification(environment, self.pipeline.folder, self._keep_lock)
         return self._environments[environment]
 
     def _place_input(self, binding: InputBinding) -> InputSpec:

@@ -144,9 +144,9 @@ def _decide(
 
 def _keep(plan: RunPlan, facts: Facts, history: History) -> None:
     """Put what the steps to come will need into the store, then the plan itself."""
-    needed = {d.spec.code for d in plan.decisions.values() if d.choice != "reuse" and d.spec.code}
-    for digest in sorted(needed):
-        facts.pack(digest)
+    for decision in plan.decisions.values():
+        if decision.choice != "reuse":
+            facts.pack(decision.spec)
     store = facts.site.store
     runs.write_plan(store, plan.pipeline, plan.run, plan.to_json())
     for decision in plan.decisions.values():

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsspec.implementations.local import LocalFileSystem
+
 from airflow_mlpipe.exceptions import DataChangedError, DataError
-from airflow_mlpipe.store.digests import Content, digest_files, folder_digest, is_local, local_files
+from airflow_mlpipe.store.digests import Content, digest_files, folder_digest
+from airflow_mlpipe.store.tree import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,8 +90,8 @@ def mirror(  # noqa: PLR0913 -- two places, and what is known of the first
 
 def _files(fs: AbstractFileSystem, root: str) -> dict[str, tuple[str, int]]:
     """Return every file of a source: relative path -> (path, bytes); the path of a single file is empty."""
-    if is_local(fs):
-        return {relative: (str(path), path.stat().st_size) for relative, path in local_files(Path(root)).items()}
+    if isinstance(fs, LocalFileSystem):
+        return {relative: (file.path, file.status.st_size) for relative, file in files_of(root).items()}
     root = root.rstrip("/")
     if fs.isfile(root):
         return {"": (root, fs.size(root))}
@@ -115,7 +118,7 @@ def _refuse_overlap(source_fs: AbstractFileSystem, source: str, target_fs: Abstr
     if type(source_fs) is not type(target_fs):
         return
     first, second = source.rstrip("/") + "/", target.rstrip("/") + "/"
-    if is_local(source_fs):
+    if isinstance(source_fs, LocalFileSystem):
         first, second = os.path.realpath(source) + "/", os.path.realpath(target) + "/"
     if first.startswith(second) or second.startswith(first):
         message = f"source and destination lie inside one another: {source}, {target}; choose another destination"
@@ -141,7 +144,7 @@ def _same(job: _Job, files: Mapping[str, tuple[str, int]], path: str, target: st
 
 def _send(job: _Job, source: tuple[str, int], place: str) -> str:
     """Copy one file, whole or not at all; return the digest of what arrived."""
-    local = is_local(job.target_fs)
+    local = isinstance(job.target_fs, LocalFileSystem)
     aside = f"{os.path.dirname(place)}/.{uuid.uuid4().hex}.part" if local else place  # noqa: PTH120 -- any filesystem
     job.target_fs.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH120 -- as above
     sent = hashlib.sha256()
@@ -168,7 +171,7 @@ def _verify(fs: AbstractFileSystem, path: str, digest: str, place: str) -> None:
 
 
 def _digest(fs: AbstractFileSystem, path: str, index: StatIndex | None) -> str:
-    if is_local(fs):
+    if isinstance(fs, LocalFileSystem):
         return digest_files([Path(path)], index)[0]
     digest = hashlib.sha256()
     with fs.open(path, "rb") as reader:

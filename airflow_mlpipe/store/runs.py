@@ -1,0 +1,89 @@
+"""What runs used and made: pins, plans, a note a step, and what each step was made from the last time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.store import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_mlpipe.store.store import Store
+
+
+def write_plan(store: Store, pipeline: str, run: str, plan: Mapping[str, Any]) -> None:
+    """Keep the plan of a run; a later one of the same run replaces it."""
+    _write(store, layout.plan(pipeline, run), plan)
+
+
+def read_plan(store: Store, pipeline: str, run: str) -> dict[str, Any] | None:
+    """Return the plan of a run, or None if it has none."""
+    return _read(store, layout.plan(pipeline, run))
+
+
+def write_pin(store: Store, pipeline: str, run: str, pin: Mapping[str, Any]) -> None:
+    """Say that a run is under way and what it may use, before it looks anything up."""
+    _write(store, layout.pin(pipeline, run), pin)
+
+
+def read_pin(store: Store, pipeline: str, run: str) -> dict[str, Any] | None:
+    """Return the pin of a run, or None if it has none."""
+    return _read(store, layout.pin(pipeline, run))
+
+
+def write_note(store: Store, pipeline: str, run: str, step: str, note: Mapping[str, Any]) -> None:
+    """Keep how a step of a run ended; a later try replaces it."""
+    _write(store, layout.note(pipeline, run, step), {"step": step, **note})
+
+
+def read_note(store: Store, pipeline: str, run: str, step: str) -> dict[str, Any] | None:
+    """Return how a step of a run ended, or None if nothing is known."""
+    return _read(store, layout.note(pipeline, run, step))
+
+
+def read_notes(store: Store, pipeline: str, run: str) -> dict[str, dict[str, Any]]:
+    """Return how the steps of a run ended, by step."""
+    folder = layout.notes(pipeline, run)
+    paths = [f"{folder}/{name}" for name in store.names(folder) if not name.startswith(".")]
+    notes = [store.decode(path, content) for path, content in store.read_all(paths).items()]
+    return {note["step"]: note for note in notes}
+
+
+def write_latest(store: Store, pipeline: str, step: str, body: Mapping[str, Any]) -> None:
+    """Keep what a step was made from this time."""
+    _write(store, layout.latest(pipeline, step), body)
+
+
+def read_latest(store: Store, pipeline: str, steps: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what some steps were made from the last time; those that have never run are left out."""
+    paths = {layout.latest(pipeline, step): step for step in steps}
+    return {paths[path]: store.decode(path, content) for path, content in store.read_all(paths).items()}
+
+
+def pipelines(store: Store) -> list[str]:
+    """Return the pipelines that have runs, sorted; names too long for a path are left out."""
+    return _names(store, layout.RUNS)
+
+
+def runs(store: Store, pipeline: str) -> list[str]:
+    """Return the ids of the runs of a pipeline, sorted; names too long for a path are left out."""
+    return _names(store, layout.pipeline(pipeline))
+
+
+def _names(store: Store, folder: str) -> list[str]:
+    named = (layout.name_of(segment) for segment in store.names(folder) if not segment.startswith("."))
+    return sorted(name for name in named if name is not None)
+
+
+def _write(store: Store, path: str, body: Mapping[str, Any]) -> None:
+    store.write(path, json.dumps(body, ensure_ascii=False, allow_nan=False, sort_keys=True).encode())
+
+
+def _read(store: Store, path: str) -> dict[str, Any] | None:
+    try:
+        body: dict[str, Any] = store.read_json(path)
+    except FileNotFoundError:
+        return None
+    return body

@@ -1,0 +1,68 @@
+"""A life of a step in plain Python: a real store in a temporary folder, and a launcher that is a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mlpipe.definitions import Workspace
+from airflow_mlpipe.operators.life import Life
+from airflow_mlpipe.planning.plan import Task
+from airflow_mlpipe.resolving.decide import History, StoreLookUp
+from airflow_mlpipe.resolving.site import Site
+from airflow_mlpipe.runtime.protocol import OutputRef, OutputSpec, StepResult, StepSpec
+from airflow_mlpipe.store import layout
+from airflow_mlpipe.store.log import Owner
+from airflow_mlpipe.store.outputs import publish
+
+
+@dataclass
+class World:
+    """One store, and the runs that use it."""
+
+    root: Path
+    launched: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def site(self) -> Site:
+        return Site.open(Workspace(), default_store=self.root / "store")
+
+    def life(self, run: str = "r1", *, launch: Any = None, step: str = "train", **owner: Any) -> Life:
+        site = self.site()
+        look_up = StoreLookUp(site, "p", run, lambda _: "python")
+        history = History.read(site, "p", [step], {})
+        return Life(
+            site, look_up, history, Owner.here("p", run, step, **owner), launch or self.writes("model"), self.said.append
+        )
+
+    def writes(self, text: str, **result: Any) -> Any:
+        """Return a launcher whose step writes a text as its output `model`."""
+
+        def launch(spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
+            self.launched.append(spec.step)
+            source = self.root / f"{claim}.out"
+            source.write_text(text)
+            content = publish(self.site().store, fingerprint, claim, "model", source)
+            outputs = {"model": OutputRef(layout.output(fingerprint, claim, "model"), content)}
+            return StepResult(exit_code=0, outputs=outputs, **result)
+
+        return launch
+
+    def published(self, outcome: Any) -> Path:
+        return self.root / "store" / outcome.outputs["model"].path
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("MLPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLPIPE_STORE", raising=False)
+    return World(tmp_path)
+
+
+def task(c: float = 1.0, **switches: Any) -> Task:
+    """Return a task that has all it needs."""
+    spec = StepSpec("p", "train", "command", (("train",),), parameters={"c": c}, outputs={"model": OutputSpec()})
+    return Task(spec, **switches)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.store import log as fingerprint_log
+from airflow_mlpipe.store import runs
+from tests.operators.conftest import task
+
+
+def fails(*_):
+    message = "exit code 1"
+    raise CommandFailedError(message)
+
+
+def test_the_second_run_reuses(world):
+    first = world.life("r1").live(task())
+    second = world.life("r2").live(task())
+    assert (first.result, second.result) == ("ran", "reused")
+    assert second.outputs == first.outputs
+    assert second.made_by["run"] == "r1"
+    assert world.launched == ["train"]
+
+
+def test_a_changed_parameter_runs_and_says_so(world):
+    world.life("r1").live(task(1.0))
+    outcome = world.life("r2").live(task(0.5))
+    assert outcome.line() == "ran: parameter c: 1.0 -> 0.5"
+
+
+def test_the_first_run_says_that_it_is_the_first(world):
+    assert world.life("r1").live(task()).line() == "ran: it has not run before"
+
+
+def test_going_back_to_an_earlier_value_reuses_it(world):
+    world.life("r1").live(task(1.0))
+    world.life("r2").live(task(0.5))
+    assert world.life("r3").live(task(1.0)).result == "reused"
+    assert world.life("r4").live(task(0.25)).line() == "ran: parameter c: 1.0 -> 0.25"
+
+
+def test_rule_6_a_failed_step_leaves_no_record(world):
+    with pytest.raises(CommandFailedError):
+        world.life("r1", launch=fails).live(task())
+    assert world.life("r2").live(task()).result == "ran"
+
+
+def test_a_failed_step_is_noted_with_its_error(world):
+    with pytest.raises(CommandFailedError):
+        world.life("r1", launch=fails).live(task())
+    note = runs.read_note(world.site().store, "p", "r1", "train")
+    assert (note["outcome"], note["error"]) == ("failed", "exit code 1")
+
+
+def test_rule_7_a_record_whose_output_is_gone_is_voided_with_that_reason(world):
+    first = world.life("r1").live(task())
+    world.published(first).unlink()
+    second = world.life("r2").live(task())
+    assert second.result == "ran"
+    assert "output model of the earlier run" in second.line()
+    assert [record.number for record in _log(world, first).records] == [second.number]
+
+
+def test_rule_7_a_truncated_output_is_no_hit(world):
+    first = world.life("r1").live(task())
+    path = world.published(first)
+    path.chmod(0o644)
+    path.write_text("mod")
+    assert world.life("r2").live(task()).result == "ran"
+
+
+def test_rule_11_regenerate_runs_again_and_commits_for_everybody(world):
+    world.life("r1").live(task())
+    second = world.life("r2", launch=world.writes("new")).live(task(regenerate=True))
+    third = world.life("r3").live(task())
+    assert (second.result, third.result) == ("ran", "reused")
+    assert third.outputs == second.outputs
+
+
+def test_rule_11_a_retry_of_a_regenerating_run_takes_its_own_record(world):
+    world.life("r1").live(task())
+    second = world.life("r2").live(task(regenerate=True))
+    again = world.life("r2").live(task(regenerate=True))
+    assert (again.result, again.number) == ("reused", second.number)
+
+
+def test_rule_11_allow_reuse_false_takes_no_claim_and_its_result_may_be_reused(world):
+    world.life("r1").live(task())
+    second = world.life("r2", launch=world.writes("new")).live(task(allow_reuse=False))
+    kinds = [entry.kind for entry in _log(world, second).entries]
+    assert kinds.count("claim") == 1
+    assert world.life("r3").live(task()).outputs == second.outputs
+
+
+def test_who_comes_second_waits_and_takes_the_result(world):
+    started, go = threading.Event(), threading.Event()
+
+    def slow(*call):
+        started.set()
+        assert go.wait(10)
+        return world.writes("model")(*call)
+
+    results = {}
+    holder = threading.Thread(target=lambda: results.update(a=world.life("r1", launch=slow).live(task())))
+    holder.start()
+    assert started.wait(10)
+    waiter = threading.Thread(target=lambda: results.update(b=world.life("r2").live(task())))
+    waiter.start()
+    time.sleep(0.3)
+    go.set()
+    holder.join(10)
+    waiter.join(10)
+    assert (results["a"].result, results["b"].result) == ("ran", "waited")
+    assert world.launched == ["train"]
+    assert "waits for p / r1 / train" in world.said
+
+
+def test_a_waiter_fails_with_its_holder(world):
+    started, go = threading.Event(), threading.Event()
+
+    def slow(*_):
+        started.set()
+        assert go.wait(10)
+        fails()
+
+    def hold():
+        with pytest.raises(CommandFailedError):
+            world.life("r1", launch=slow).live(task())
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert started.wait(10)
+    threading.Timer(0.3, go.set).start()
+    with pytest.raises(StepError, match=r"p / r1 / train, which this step waited for, failed: exit code 1"):
+        world.life("r2").live(task())
+    holder.join(10)
+
+
+def test_a_later_try_of_the_same_task_supersedes_the_one_that_died(world):
+    site = world.site()
+    life = world.life("r1", task_instance="d/r1/train/-1", try_number=1)
+    decision = life._decide(task())
+    assert fingerprint_log.claim(site.store, decision.fingerprint, life.owner)
+    begun = time.monotonic()
+    outcome = world.life("r1", task_instance="d/r1/train/-1", try_number=2).live(task())
+    assert outcome.result == "ran"
+    assert time.monotonic() - begun < 5
+
+
+def test_a_late_commit_of_a_superseded_try_does_not_count(world):
+    site = world.site()
+    late = world.life("r1", task_instance="d/r1/train/-1", try_number=1)
+    decision = late._decide(task())
+    claim = fingerprint_log.claim(site.store, decision.fingerprint, late.owner)
+    second = world.life("r1", task_instance="d/r1/train/-1", try_number=2).live(task())
+    with pytest.raises(fingerprint_log.ClaimLostError):
+        fingerprint_log.commit(site.store, claim, {"body": 1})
+    assert _log(world, second).records[0].number == second.number
+
+
+def test_metrics_and_seconds_of_the_record_come_with_reuse(world):
+    world.life("r1", launch=world.writes("m", metrics={"auc": 0.9}, seconds=12.5)).live(task())
+    again = world.life("r2").live(task())
+    assert (again.metrics, again.seconds) == ({"auc": 0.9}, 12.5)
+
+
+def _log(world, outcome):
+    return fingerprint_log.Log.read(world.site().store, outcome.fingerprint)
