@@ -1,0 +1,84 @@
+"""The demo, run once as `make demo` runs it, and what it left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.dags.conftest import DAGS, command, outcomes, run_pipeline
+
+STEPS = ["transfer", "clean", "features", "train", "evaluate", "register"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """What the demo printed, and the copy it worked on."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = command(sys.executable, DAGS / "demo" / "run.py", folder, cwd=DAGS.parent)
+    return done.stdout, folder / "pipelines"
+
+
+def tables(printed):
+    """Return the outcome of each step, run by run."""
+    rows = [line.split() for line in printed.splitlines()]
+    found = [(row[0], row[1]) for row in rows if len(row) > 1 and row[0] in STEPS]
+    return [dict(found[start : start + len(STEPS)]) for start in range(0, len(found), len(STEPS))]
+
+
+def test_the_demo_prints_four_tables_with_the_outcomes_it_promises(demo):
+    ran, reused = dict.fromkeys(STEPS, "ran"), dict.fromkeys(STEPS, "reused")
+    edited = {**reused, "train": "ran", "evaluate": "ran", "register": "ran"}
+    assert tables(demo[0]) == [ran, reused, edited, ran]
+
+
+def test_the_demo_says_why_steps_ran(demo):
+    _, _, _, edited, landed = demo[0].split("have landed", 1)[1].split("\ndigits succeeded")[0:5]
+    assert "train.py" in edited
+    assert "digits-2025-04.csv" in landed
+
+
+def test_the_demo_leaves_the_examples_as_they_are(demo):
+    script = demo[1] / "src" / "train" / "train.py"
+    assert "ITERATIONS = 500" in script.read_text()
+    assert "ITERATIONS = 20" in (DAGS / "pipelines" / "src" / "train" / "train.py").read_text()
+
+
+def test_the_registered_model_lies_at_its_destination(demo):
+    registered = demo[1] / "data" / "models" / "digits"
+    card = json.loads((registered / "card.json").read_text())
+    assert card["accuracy"] > card["champion"]["accuracy"]
+    assert (registered / card["model"]).stat().st_size > 0
+
+
+def test_a_parameter_makes_only_the_steps_run_that_use_it(demo):
+    report = run_pipeline(demo[1] / "digits.yaml", "-p", "margin=0.5")
+    assert outcomes(report) == {**dict.fromkeys(STEPS, "reused"), "register": "ran"}
+    assert report["steps"]["register"]["metrics"] == {"registered": 0}
+    assert [path.name for path in (demo[1] / "data" / "models" / "digits").iterdir()] == ["card.json"]
+
+
+def test_a_step_that_does_otherwise_than_promised_fails_the_demo(tmp_path):
+    dags = tmp_path / "dags"
+    shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("data", ".mlpipe", "__pycache__"))
+    definition = dags / "pipelines" / "digits.yaml"
+    definition.write_text(definition.read_text().replace("  clean:\n", "  clean:\n    allow_reuse: false\n"))
+    with pytest.raises(AssertionError, match="The demo did not do what it says"):
+        command(sys.executable, dags / "demo" / "run.py", tmp_path / "work", cwd=tmp_path)
+
+
+def test_all_months_together_are_the_whole_data_set(tmp_path):
+    land = [sys.executable, DAGS / "demo" / "land.py", tmp_path / "landing"]
+    command(*land, 2, cwd=tmp_path)
+    first = sorted((tmp_path / "landing").iterdir())
+    stamps = [path.stat().st_mtime_ns for path in first]
+    command(*land, cwd=tmp_path)
+    assert [path.stat().st_mtime_ns for path in first] == stamps
+    rows = []
+    for month in sorted((tmp_path / "landing").iterdir()):
+        with month.open(newline="") as file:
+            rows += list(csv.reader(file))[1:]
+    assert len({tuple(row) for row in rows if row[0]}) == 1797

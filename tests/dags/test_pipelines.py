@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.dags.conftest import DAGS
+
+LIST = """
+import json
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag("DAGS")
+print(json.dumps([{dag_id: sorted(dag.task_ids) for dag_id, dag in bag.dags.items()}, bag.import_errors]))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(examples):
+    """What Airflow finds in the folder: the tasks of each DAG, and the import errors."""
+    done = examples.python("-c", LIST.replace("DAGS", str(examples.dags)))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_airflow_finds_every_example_without_an_error(found):
+    dags, errors = found
+    assert errors == {}
+    assert set(dags) == {"existing_dag", *(path.stem for path in (DAGS / "pipelines").glob("*.yaml"))} - {"mlpipe"}
+
+
+def test_a_definition_becomes_a_task_plan_and_one_for_each_step(found):
+    assert found[0]["digits"] == ["clean", "evaluate", "features", "plan", "register", "train", "transfer"]
+
+
+def test_what_is_no_dag_file_is_not_taken_for_one():
+    """Airflow reads every Python file that holds both words, and reports the time it takes as the file's."""
+    others = [path for path in DAGS.rglob("*.py") if path.parent != DAGS and "src" not in path.parts]
+    assert others
+    assert [path for path in others if all(word in path.read_text().lower() for word in ("dag", "airflow"))] == []
