@@ -41,7 +41,7 @@ KILL_SECONDS = STOP_GRACE + LEFTOVER_GRACE
 
 _SHOWN_LINES = 20
 _START = (
-    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); "
     "from airflow_mlpipe.runtime.__main__ import main; sys.exit(main(sys.argv[1:]))"
 )
 """Starts the supervisor without `site`: the folders of a large environment cost more than the supervisor itself."""
@@ -131,7 +131,8 @@ class LocalLauncher:
 
 def _start_supervisor(directory: StepDirectory, control: int) -> subprocess.Popen[bytes]:
     package = str(Path(airflow_mlpipe.__file__).parent.parent)
-    command = [sys.executable, "-I", "-S", "-c", _START, package, str(directory.root), "--control", str(control)]
+    path = os.pathsep.join([package, *filter(None, sys.path)])
+    command = [sys.executable, "-I", "-S", "-c", _START, path, str(directory.root), "--control", str(control)]
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

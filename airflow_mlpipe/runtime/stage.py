@@ -111,7 +111,7 @@ def _stage_inputs(  # noqa: PLR0913, PLR0917 -- the collaborators of one loop
                     external.stage(target, index)
                 yield external
             elif bound.mode != "direct":
-                fetch(store.fs, f"{store.root}/{stored}", target, link=bound.mode == "mount")
+                fetch(store.fs, store.full(stored), target, link=bound.mode == "mount")
 
 
 def _stored(store: Store, bound: InputSpec) -> str | None:

@@ -74,7 +74,7 @@ class Bench:
 
     def outputs(self) -> dict[str, int]:
         """Return what is published under the fingerprint."""
-        return self.store.sizes(f"outputs/{FINGERPRINT[:2]}/{FINGERPRINT}")
+        return self.store.sizes(f"outputs/{FINGERPRINT}")
 
     def work(self) -> list[str]:
         """Return the step directories that are still there."""
