@@ -1,8 +1,49 @@
-"""What some data is: digests of files, folders and remote objects."""
+"""What some data is: digests of files, folders and remote objects.
+
+The digest of a file is that of its bytes; the digest of a folder is that of its sorted ``(path, digest)`` pairs. A
+local folder and its copy on an object store have the same digest.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_mlpipe.exceptions import DataChangedError, DataError
+from airflow_mlpipe.store.exclusive import lock_of
+from airflow_mlpipe.store.statindex import StatIndex, is_settled, stamp_of
+from airflow_mlpipe.store.tree import files_of, unreadable, vanished
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fsspec import AbstractFileSystem
+
+__all__ = [
+    "Content",
+    "StatIndex",
+    "digest_files",
+    "digest_object",
+    "digest_path",
+    "folder_digest",
+    "is_local",
+    "local_files",
+]
+
+_LARGE = 1 << 20
+"""Bytes from which a file is worth a thread of its own."""
+
+_BLOCK = 1 << 20
+_CHUNK = 500
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -17,3 +58,169 @@ class Content:
     digest: str
     size: int
     files: int
+
+
+def digest_path(path: Path, index: StatIndex | None = None) -> Content:
+    """Return what a local file or folder is.
+
+    :param index: remembers digests, so that unchanged files are not read again.
+    :raises FileNotFoundError: if there is nothing.
+    :raises DataError: if it holds a link that leaves it, a device, a socket, a named pipe, names that differ only in
+        their Unicode form, or what cannot be read.
+    :raises DataChangedError: if it changes meanwhile.
+    """
+    files = files_of(os.path.abspath(path))  # noqa: PTH100 -- the index wants plain strings
+    found = [(file.path, file.status) for file in files.values()]
+    digests = dict(zip(files, _digests(found, index), strict=True))
+    return content_of(digests, sum(status.st_size for _, status in found))
+
+
+def digest_files(paths: Sequence[Path | str], index: StatIndex | None = None) -> list[str]:
+    """Return the digests of local files, in the order of the paths; see `digest_path`."""
+    found = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- as above
+    return _digests([(path, os.stat(path)) for path in found], index)  # noqa: PTH116 -- as above
+
+
+def folder_digest(files: Mapping[str, str]) -> str:
+    """Return the digest of a folder from the digests of its files, by relative path.
+
+    The hashed bytes are ``fingerprint.encode({"folder": [[path, digest], ...]})``, written here at once since a
+    folder may have many files.
+    """
+    encoded = ((path.encode(), digest.encode()) for path, digest in sorted(files.items()))
+    pairs = [b"l2:s%d:%bs%d:%b" % (len(path), path, len(digest), digest) for path, digest in encoded]
+    return _named(hashlib.sha256(b"m1:s6:folderl%d:" % len(pairs) + b"".join(pairs)).hexdigest())
+
+
+def content_of(digests: Mapping[str, str], size: int) -> Content:
+    """Return a content from the digests of its files by relative path; the path of a single file is empty."""
+    if digests.keys() == {""}:
+        return Content("file", digests[""], size, 1)
+    return Content("folder", folder_digest(digests), size, len(digests))
+
+
+def digest_object(fs: AbstractFileSystem, path: str) -> Content:
+    """Return what a file or folder of any filesystem is, reading it in blocks; see `digest_path`.
+
+    :raises FileNotFoundError: if there is nothing.
+    :raises DataError: if it cannot be read.
+    """
+    if is_local(fs):
+        return digest_path(Path(path))
+    root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
+    try:
+        sizes = _objects(fs, root)
+        with ThreadPoolExecutor(_READERS) as pool:
+            full = [f"{root}/{name}" if name else root for name in sizes]
+            digests = dict(zip(sizes, pool.map(lambda name: _digest_object(fs, name), full), strict=True))
+    except (FileNotFoundError, DataError):
+        raise
+    except Exception as error:  # each filesystem has errors of its own
+        message = f"{fs.unstrip_protocol(root)} cannot be read: {error}; see the credentials of its datastore"
+        raise DataError(message) from error
+    return content_of(digests, sum(sizes.values()))
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Say whether a filesystem is the local disk."""
+    return isinstance(fs, LocalFileSystem)
+
+
+def local_files(root: Path) -> dict[str, Path]:
+    """Return every file of a local folder by relative path, a single file under the empty path; see `digest_path`."""
+    return {relative: Path(file.path) for relative, file in files_of(os.path.abspath(root)).items()}  # noqa: PTH100
+
+
+def _digests(files: Sequence[tuple[str, os.stat_result]], index: StatIndex | None) -> list[str]:
+    """Return the digests of files, reading those the index does not know."""
+    stamps = {path: stamp_of(status) for path, status in files} if index else {}
+    known = index.get(stamps) if index else {}
+    missing = {path: status for path, status in files if path not in known}
+    now = time.time_ns()
+    read = _read_all(missing)
+    if index:
+        index.put((path, stamps[path], read[path]) for path, status in missing.items() if is_settled(status, now))
+    known.update(read)
+    return [known[path] for path, _ in files]
+
+
+def _read_all(files: Mapping[str, os.stat_result]) -> dict[str, str]:
+    """Read files side by side: each large one for itself, small ones in chunks."""
+    large = [[item] for item in files.items() if item[1].st_size >= _LARGE]
+    small = [item for item in files.items() if item[1].st_size < _LARGE]
+    jobs = large + [small[start : start + _CHUNK] for start in range(0, len(small), _CHUNK)]
+    if len(jobs) == 1:
+        return dict(_read(jobs[0]))
+    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
+        return dict(pair for pairs in pool.map(_read, jobs) for pair in pairs)
+
+
+def _read(files: Sequence[tuple[str, os.stat_result]]) -> list[tuple[str, str]]:
+    return [(path, _digest_file(path, status)) for path, status in files]
+
+
+def _digest_file(path: str, expected: os.stat_result) -> str:
+    """Return the digest of a file that is as it was when it was listed."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise vanished(path) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        digest = _digest_descriptor(number, expected.st_size)
+        status = os.fstat(number)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    finally:
+        os.close(number)
+    if (status.st_size, status.st_mtime_ns) != (expected.st_size, expected.st_mtime_ns):
+        message = f"{path!r} changed while it was read; run again when nobody writes to it"
+        raise DataChangedError(message)
+    return digest
+
+
+def _digest_descriptor(number: int, size: int) -> str:
+    if size < _LARGE:
+        content = os.read(number, size + 1)
+        if len(content) == size:
+            return _named(hashlib.sha256(content).hexdigest())
+        os.lseek(number, 0, os.SEEK_SET)
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_BLOCK))
+    while length := os.readv(number, [buffer]):
+        digest.update(buffer[:length])
+    return _named(digest.hexdigest())
+
+
+def _objects(fs: AbstractFileSystem, root: str) -> dict[str, int]:
+    with lock_of(fs):
+        if fs.isfile(root):
+            return {"": int(fs.size(root))}
+        found = fs.find(root, detail=True)
+        if not found and not fs.isdir(root):
+            raise FileNotFoundError(root)
+    return {
+        name[len(root) :].lstrip("/"): int(entry["size"]) for name, entry in found.items() if entry["type"] == "file"
+    }
+
+
+def _digest_object(fs: AbstractFileSystem, path: str) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(fs, path):
+        digest.update(block)
+    return _named(digest.hexdigest())
+
+
+def _blocks(fs: AbstractFileSystem, path: str) -> Iterator[bytes]:
+    if isinstance(fs, MemoryFileSystem):  # its readers of one file share one position
+        with lock_of(fs):
+            yield bytes(fs.cat_file(path))
+        return
+    with fs.open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _named(hexadecimal: str) -> str:
+    return f"sha256:{hexadecimal}"
