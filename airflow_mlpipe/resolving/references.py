@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-from fsspec.implementations.local import LocalFileSystem
-from typing_extensions import assert_never
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import DataError, MlpipeError, SourceError
 from airflow_mlpipe.fingerprint import encode
-from airflow_mlpipe.store.digests import Content, digest_object, digest_path
+from airflow_mlpipe.store.digests import Content, digest_object, digest_path, is_local
+from airflow_mlpipe.store.exclusive import lock_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,11 +23,6 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.store.digests import StatIndex
 
-Compare: TypeAlias = Literal["content", "version", "path"]
-
-_NEAR = frozenset({"file", "local", "memory"})
-"""Where reading everything costs little."""
-
 _TOKENS = ("etag", "md5", "md5hash", "content_md5", "checksum", "generation", "version_id", "versionid", "version")
 """What filesystems call a token, best first; an unversioned bucket says `null` for its version."""
 
@@ -37,12 +30,12 @@ _TIMES = ("mtime", "lastmodified", "last_modified", "modified", "updated", "crea
 
 
 def content_of(
-    uri: str, fs: AbstractFileSystem, path: str, compare: Compare | None, index: StatIndex | None = None
+    uri: str, fs: AbstractFileSystem, path: str, compare: str | None, index: StatIndex | None = None
 ) -> tuple[Content, str | None]:
     """Return what external data is now, and the token of that version.
 
     :param compare: ``content``, ``version``, ``path`` (it counts as the same as long as the URI is), or None for
-        content on a local filesystem and the version elsewhere, where there is one.
+        content where reading costs little (local disk and memory) and the version elsewhere, where there is one.
     :param index: remembers digests of local files.
     :returns: no token where it is compared by path, or where only reading the data tells whether it changed.
     :raises DataError: if it is missing or cannot be read, or has no version to be compared by; it names the URI.
@@ -57,7 +50,8 @@ def content_of(
                 kind, size, files = _shape(_info(fs, path))
                 return Content(kind, f"path:{uri}", size, files), None
             case unknown:
-                assert_never(unknown)
+                message = f"it cannot be compared by {unknown!r}: write compare: content, version or path"
+                raise DataError(message)
 
 
 def token_now(fs: AbstractFileSystem, path: str) -> str:
@@ -91,12 +85,12 @@ def _now(fs: AbstractFileSystem, path: str) -> str:
     return token or digest_object(fs, path).digest
 
 
-def _default(fs: AbstractFileSystem) -> Compare:
-    return "content" if _protocol(fs) in _NEAR else "version"
+def _default(fs: AbstractFileSystem) -> str:
+    return "content" if is_local(fs) or _protocol(fs) == "memory" else "version"
 
 
 def _by_content(fs: AbstractFileSystem, path: str, index: StatIndex | None) -> tuple[Content, str | None]:
-    if isinstance(fs, LocalFileSystem):
+    if is_local(fs):
         return digest_path(Path(path), index), None
     token, _ = _version(fs, path)  # before reading, so that a change meanwhile shows later
     return digest_object(fs, path), token
@@ -114,12 +108,13 @@ def _by_version(fs: AbstractFileSystem, path: str, *, required: bool) -> tuple[C
 
 def _version(fs: AbstractFileSystem, path: str) -> tuple[str | None, Content]:
     """Return the token of a file or folder, and its content compared by that."""
-    info = _info(fs, path)
-    kind, size, files = _shape(info)
+    with lock_of(fs):
+        info = _info(fs, path)
+        kind, size, files = _shape(info)
+        entries = _files_below(fs, path) if kind == "folder" else {}
     if kind == "file":
         token = _token(info)
         return token, Content(kind, f"version:{token}", size, files)
-    entries = _files_below(fs, path)
     tokens = {name: _token(entry) for name, entry in entries.items()}
     token = None if None in tokens.values() else hashlib.sha256(encode(sorted(tokens.items()))).hexdigest()
     size = sum(int(entry.get("size") or 0) for entry in entries.values())

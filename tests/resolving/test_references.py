@@ -178,6 +178,12 @@ def test_a_version_that_is_not_there_is_refused_when_asked_for(bucket):
         of(bucket, "/a", "version")
 
 
+def test_a_comparison_that_does_not_exist_is_refused(bucket):
+    put(bucket, "/a", b"1")
+    with pytest.raises(DataError, match="cannot be compared by 'size': write compare"):
+        of(bucket, "/a", "size")
+
+
 @pytest.mark.parametrize("compare", [None, "content", "version", "path"])
 def test_missing_data_is_refused_by_its_uri(bucket, tmp_path, compare):
     with pytest.raises(DataError, match="there is no data at bucket://gone"):
