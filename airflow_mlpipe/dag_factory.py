@@ -1,4 +1,7 @@
-"""From pipeline definitions to DAGs: `load_pipelines(globals(), folder)` in a DAG file is all it takes."""
+"""From pipeline definitions to DAGs: `load_pipelines(globals(), folder)` in a DAG file is all it takes.
+
+The name of this module holds the word that Airflow looks for in a file before it parses it as a DAG file.
+"""
 
 from __future__ import annotations
 
