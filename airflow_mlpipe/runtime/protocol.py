@@ -11,12 +11,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import RecordFormatError
-from airflow_mlpipe.store.digests import Content
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.store.digests import Content
 
 VERSION = 1
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module has attributes of any kind
+    """Offer `Content` too, imported when it is used: the supervisor starts without what digests need."""
+    if name != "Content":
+        raise AttributeError(name)
+    from airflow_mlpipe.store.digests import Content  # noqa: PLC0415 -- see above
+
+    return Content
+
 
 Scalar: TypeAlias = "str | int | float | bool | None"
 """The typed value of a parameter."""
@@ -200,7 +212,7 @@ def load_input(data: Mapping[str, Any]) -> InputSpec:
     return InputSpec(
         **{
             **data,
-            "content": Content(**content) if content else None,
+            "content": _content(content) if content else None,
             "producer": (producer[0], producer[1]) if producer else None,
         }
     )
@@ -208,7 +220,13 @@ def load_input(data: Mapping[str, Any]) -> InputSpec:
 
 def load_output(data: Mapping[str, Any]) -> OutputRef:
     """Return the `OutputRef` that `dump` wrote."""
-    return OutputRef(**{**data, "content": Content(**data["content"])})
+    return OutputRef(**{**data, "content": _content(data["content"])})
+
+
+def _content(data: Mapping[str, Any]) -> Content:
+    from airflow_mlpipe.store.digests import Content  # noqa: PLC0415 -- see `__getattr__`
+
+    return Content(**data)
 
 
 def to_json(message: StepSpec | StepResult) -> bytes:

@@ -92,7 +92,7 @@ def _make_folders(spec: StepSpec, directory: StepDirectory) -> None:
         shutil.copyfile(str(recorder.__file__), directory.python / "sitecustomize.py")
 
 
-def _stage_inputs(  # noqa: PLR0913, PLR0917 -- the collaborators of one loop
+def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
     store: Store, spec: StepSpec, directory: StepDirectory, open_uri: OpenUri, token_now: TokenNow, index: StatIndex
 ) -> Iterator[External]:
     for name, bound in spec.inputs.items():
