@@ -10,13 +10,25 @@ from typing import Any
 import yaml
 
 from airflow_mlpipe.definitions.base import Definition
+from airflow_mlpipe.definitions.compute import DockerCompute, KubernetesCompute, LocalCompute
 from airflow_mlpipe.definitions.data import DataReference, ModuleInput, StepOutput
 from airflow_mlpipe.definitions.expressions import Ref
+from airflow_mlpipe.definitions.modulestep import ModuleStep
 from airflow_mlpipe.definitions.schedule import AssetAll, AssetAny, Schedule
-from airflow_mlpipe.definitions.steps import DataTransferStep, StepBase
+from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep, StepBase
 from airflow_mlpipe.definitions.values import duration_text
 
 _PLAIN_ASSET = re.compile(r"""[^\s()&|"']+\Z""")
+
+_OF_A_KIND = (
+    PythonScriptStep,
+    CommandStep,
+    DataTransferStep,
+    ModuleStep,
+    LocalCompute,
+    DockerCompute,
+    KubernetesCompute,
+)
 
 
 def dump(definition: Definition) -> str:
@@ -46,7 +58,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 -- one case a kind of fie
 
 
 def _definition(value: Definition) -> dict[str, Any]:
-    data = {"kind": value.kind} if isinstance(value, StepBase) and hasattr(value, "kind") else {}
+    data: dict[str, Any] = {"kind": value.kind} if isinstance(value, _OF_A_KIND) else {}
     for name, field in type(value).__pydantic_fields__.items():
         item = getattr(value, name)
         if field.is_required() or item != field.get_default(call_default_factory=True):

@@ -45,6 +45,10 @@ class Fault:
         about = None if self.about is None else (*path, *self.about)
         return replace(self, path=(*path, *self.path), about=about)
 
+    def named_by_key(self) -> Fault:
+        """Return the fault of a name as that of the key that gives it."""
+        return replace(self, path=(), at_key=True) if self.path == ("name",) else self
+
     def problem(self, file: str = "", line: int = 0, column: int = 0) -> Problem:
         """Return the fault with its place in a file."""
         return Problem(file, line, column, where(self.path), self.message, self.remedy, self.value)

@@ -66,7 +66,8 @@ def steps_of(items: list[Listed]) -> tuple[AnyStep, ...]:
         try:
             step = step_of(item.given)
         except (ValidationError, Refused) as error:
-            faults += [fault.below(*item.path) for fault in faults_of(error)]
+            found = faults_of(error)
+            faults += [(fault.named_by_key() if item.by_key else fault).below(*item.path) for fault in found]
             continue
         if step.name in seen:
             remedy = "Give each step its own name"

@@ -64,7 +64,9 @@ class Module(Definition):
     """What the module reads; its steps write `${{ inputs.<name> }}` in their own inputs."""
     outputs: ModuleOutputs = Field(default_factory=dict)
     """What the module leaves: the outputs of its steps by the names pipelines use."""
-    parameters: Annotated[dict[PortName, PipelineParameter], BeforeValidator(parameters)] = Field(default_factory=dict)
+    parameters: Annotated[dict[PortName, PipelineParameter], BeforeValidator(ports.parameters)] = Field(
+        default_factory=dict
+    )
     """The values that its uses may set."""
     step: OneStep = None
     """The only step."""
@@ -118,6 +120,8 @@ class Module(Definition):
     def _step_faults(self) -> Iterator[Fault]:
         if (self.step is None) == (not self.steps):
             yield Fault((), "has no step, or both step and steps", "Give step: for one, steps: for several")
+        if isinstance(self.step, ModuleStep):
+            yield Fault(("step",), "is a module itself", "Write steps: and give it a name")
 
     def _path(self, step: AnyStep) -> tuple[str, ...]:
         return ("step",) if self.step is not None else ("steps", step.name)

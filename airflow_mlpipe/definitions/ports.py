@@ -54,7 +54,9 @@ def each(value: object, made: Callable[[Any, str], object]) -> object:
         try:
             result[name] = made(item, name)
         except (ValidationError, Refused) as error:  # noqa: PERF203 -- everything wrong comes at once
-            faults += [fault.below(str(name)) for fault in faults_of(error)]
+            named = isinstance(item, Mapping) and "name" in item
+            found = faults_of(error)
+            faults += [(fault if named else fault.named_by_key()).below(str(name)) for fault in found]
     if faults:
         raise Refused(faults)
     return result

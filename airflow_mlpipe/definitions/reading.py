@@ -39,14 +39,21 @@ class Looked(Generic[D]):
     definition: D | None = None
     problems: list[Problem] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
+    renamed: dict[Path, Path] = field(default_factory=dict)
+    """Where the fields stand in the file whose keys were misspelt."""
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Take in more that is wrong, but for what only follows from what was set aside."""
         for fault in faults:
             if not any(_within(path, about) for path in self.aside for about in (fault.about, fault.path) if about):
-                line, column = place(self.root, fault.path, at_key=fault.at_key)
+                line, column = place(self.root, self._written(fault.path), at_key=fault.at_key)
                 problem = fault.problem(self.file, line, column)
                 self.problems += [problem] if problem not in self.problems else []
+
+    def _written(self, path: Path) -> Path:
+        known = (length for length in range(len(path), 0, -1) if path[:length] in self.renamed)
+        length = next(known, 0)
+        return (*self.renamed[path[:length]], *path[length:]) if length else path
 
     def sound(self) -> D:
         """Return the definition.
@@ -94,6 +101,7 @@ def _look_on(looked: Looked[D], cls: type[D], data: Any, context: Any, faults: t
         looked.add(faults)
         aside = [path for fault in sorted(faults, key=_from_behind) if (path := _set_aside(data, fault)) is not None]
         looked.aside += [path for path in aside if path]
+        looked.renamed |= {(*fault.path[:-1], fault.instead): fault.path for fault in faults if fault.instead}
         if not aside:
             return
         try:

@@ -34,6 +34,11 @@ class Listed:
     at: Path = ()
     """Where it stood, also where another step has its name."""
 
+    @property
+    def by_key(self) -> bool:
+        """Whether the key of a mapping names it."""
+        return self.at == self.path
+
 
 @dataclass
 class _Group:

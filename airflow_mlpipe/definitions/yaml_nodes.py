@@ -49,22 +49,23 @@ def compose(text: str, file: str) -> yaml.Node | None:
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        raise DefinitionError([_problem(error, file)]) from None
+        raise DefinitionError([_problem(error, file, text)]) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise DefinitionError([Problem(file, 1, 1, "", f"cannot be read as YAML: {_first_line(error)}")]) from None
     finally:
         loader.dispose()
 
 
-def _problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
+def _problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
     mark = error.problem_mark or error.context_mark
-    message = str(error.problem or error.context)
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return Problem(file, line, column, "", f"is not valid YAML: {message}", _remedy(message))
+    here = text.splitlines()[line - 1 : line] or [""]
+    remedy = _remedy(f"{error.context} {error.problem}", here[0][column - 1 : column])
+    return Problem(file, line, column, "", f"is not valid YAML: {error.problem or error.context}", remedy)
 
 
-def _remedy(message: str) -> str:
-    if "\\t" in message or "tab" in message:
+def _remedy(message: str, char: str) -> str:
+    if char == "\t":
         return "YAML indents with spaces: replace the tabs"
     if "mapping values are not allowed" in message:
         return "A text with ': ' in it must be in quotes"
