@@ -77,8 +77,6 @@ class Definition(BaseModel):
         known = [name for name in cls.__pydantic_fields__ if name not in data]
         near = nearest(key, known)
         remedy = did_you_mean(key, known) if near else "Known: " + ", ".join(cls.__pydantic_fields__)
-        if isinstance(key, bool):
-            remedy = "YAML reads bare on, off, yes and no as booleans: write the key in quotes"
         path = (key if isinstance(key, str) else str(key),)
         return Fault(path, "there is no such field", remedy, shown(key), at_key=True, instead=near)
 

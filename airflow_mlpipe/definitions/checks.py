@@ -23,7 +23,7 @@ PARAMETER_OF_EVERY_PIPELINE = "regenerate_outputs"
 def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
     """Yield everything that is wrong with a pipeline whose fields are right one by one."""
     if not pipeline.steps:
-        yield Fault(("steps",), "is empty", "Give at least one step")
+        yield Fault(("steps",), "is empty", "Give at least one step", of_all=True)
     if pipeline.start_date and pipeline.end_date and pipeline.start_date > pipeline.end_date:
         yield Fault(("end_date",), "is before the start date", "Swap them, or leave one out", str(pipeline.end_date))
     yield from _reserved(pipeline)

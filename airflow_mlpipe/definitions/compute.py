@@ -42,6 +42,7 @@ class DockerCompute(Definition):
     memory: str | None = None
     """For example `4Gi`."""
     gpus: Count | None = None
+    """How many the container gets."""
     description: str = ""
 
 
@@ -59,8 +60,11 @@ class KubernetesCompute(Definition):
     image: str | None = None
     """For steps whose environment names none."""
     service_account: str | None = None
+    """The account the pod runs under."""
     node_selector: dict[str, str] = Field(default_factory=dict)
+    """The labels a node must have."""
     tolerations: tuple[dict[str, Any], ...] = ()
+    """As in a pod: the taints of nodes that do not matter."""
     resources: dict[str, Any] = Field(default_factory=dict)
     """As in a container: `{requests: {cpu: 1}, limits: {nvidia.com/gpu: 1}}`."""
     queue: str | None = None

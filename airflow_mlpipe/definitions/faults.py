@@ -28,7 +28,8 @@ class Fault:
 
     ``at_key`` says that the key at the end of the path is wrong, not the value behind it. ``about`` is the path of
     something the fault misses: where that itself is broken, the fault is only a consequence and is not reported.
-    ``instead`` is the key that was meant, ``better`` the value.
+    ``instead`` is the key that was meant, ``better`` the value. ``of_all`` says that the fault is one of all that is
+    below the path, so that it means nothing where part of that was set aside.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Fault:
     about: Path | None = None
     instead: str | None = None
     better: str | None = None
+    of_all: bool = False
 
     def below(self, *path: str | int) -> Fault:
         """Return the same fault seen from further outside."""

@@ -45,10 +45,17 @@ class Looked(Generic[D]):
     def add(self, faults: Iterable[Fault]) -> None:
         """Take in more that is wrong, but for what only follows from what was set aside."""
         for fault in faults:
-            if not any(_within(path, about) for path in self.aside for about in (fault.about, fault.path) if about):
+            if not self._follows(fault):
                 line, column = place(self.root, self._written(fault.path), at_key=fault.at_key)
                 problem = fault.problem(self.file, line, column)
                 self.problems += [problem] if problem not in self.problems else []
+
+    def _follows(self, fault: Fault) -> bool:
+        abouts = [about for about in (fault.about, fault.path) if about]
+        return any(
+            any(_within(path, about) for about in abouts) or (fault.of_all and _within(fault.path, path))
+            for path in self.aside
+        )
 
     def _written(self, path: Path) -> Path:
         known = (length for length in range(len(path), 0, -1) if path[:length] in self.renamed)

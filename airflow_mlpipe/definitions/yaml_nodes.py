@@ -112,11 +112,11 @@ class Reader:
             self._wrong(node, path, f"has the tag {node.tag}, which means nothing here", "Leave the tag out")
         return [self.data(item, (*path, index)) for index, item in enumerate(node.value)]
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[Any, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         if node.tag != _PREFIX + "map":
             self._wrong(node, path, f"has the tag {node.tag}, which means nothing here", "Leave the tag out")
-        merged: dict[Any, Any] = {}
-        own: dict[Any, Any] = {}
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 merged = {**self._merge(value_node, path), **merged}
@@ -124,20 +124,20 @@ class Reader:
             key = self._key(key_node, path)
             if key in own:
                 message = "is there twice"
-                self._wrong(key_node, (*path, str(key)), message, "Keep one of the two", shown(key))
-            own[key] = self.data(value_node, (*path, key if isinstance(key, str) else str(key)))
+                self._wrong(key_node, (*path, key), message, "Keep one of the two", shown(key))
+            own[key] = self.data(value_node, (*path, key))
         return {**merged, **own} if merged else own
 
-    def _key(self, node: yaml.Node, path: Path) -> Any:  # noqa: ANN401 -- a scalar
+    def _key(self, node: yaml.Node, path: Path) -> str:
+        """Return a key as it is written: all keys here are names, also ``on`` and ``1``."""
         if isinstance(node, yaml.ScalarNode):
-            key = self._scalar(node, path)
-            return key if isinstance(key, str | bool | int | float | None) else node.value
+            return str(node.value)
         self._wrong(node, path, "has a key that is no text", "Write the key as one word")
         return ""
 
-    def _merge(self, node: yaml.Node, path: Path) -> dict[Any, Any]:
+    def _merge(self, node: yaml.Node, path: Path) -> dict[str, Any]:
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        merged: dict[Any, Any] = {}
+        merged: dict[str, Any] = {}
         for source in sources:
             data = self.data(source, path)
             if isinstance(data, dict):

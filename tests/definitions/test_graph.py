@@ -65,7 +65,7 @@ def test_a_long_chain_needs_no_recursion():
     needed = {str(node): (str(node - 1),) if node else () for node in range(5000)}
     assert order_of(needed)[-1] == "4999"
     assert cycle_of(needed) == ()
-    assert cycle_of({**needed, "0": ("4999",)})[0] == "0" or True
+    assert len(cycle_of({**needed, "0": ("4999",)})) == 5001
 
 
 def test_a_cycle_is_named_in_the_order_data_flows():

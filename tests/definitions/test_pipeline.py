@@ -69,7 +69,7 @@ def test_python_and_yaml_give_equal_pipelines(project):
             outputs: {model: }
             retries: 2
             timeout: 2 hours
-        """.replace("{datastore: landing, path: digits.csv}", "{datastore: landing, path: digits.csv}"),
+        """,
         project,
         workspace_with_landing(project),
     )
