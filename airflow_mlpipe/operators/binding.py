@@ -10,8 +10,9 @@ from airflow_mlpipe.exceptions import DataChangedError, DataError, PlanError
 from airflow_mlpipe.planning.plan import Task, fill_in
 from airflow_mlpipe.resolving.facts import Facts, read_inputs
 from airflow_mlpipe.resolving.planner import RunPlan
-from airflow_mlpipe.runtime.protocol import Content, InputSpec, load_output
+from airflow_mlpipe.runtime.protocol import InputSpec, load_output
 from airflow_mlpipe.store import runs, snapshots
+from airflow_mlpipe.store.digests import Content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,10 +65,9 @@ def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
     :param upstream: what other tasks gave for inputs: the XCom of one of our operators, or a URL or path.
     :raises DataError: if an input is missing, cannot be read, or is nothing we can take.
     """
-    named = Pipeline.model_construct(name=run.pipeline, steps=(step,))
-    facts = Facts(
-        site, run.pipeline, folder, run.values(parameters), lambda _: site.workspace.environment_of(named, step)
-    )
+    alone = Pipeline.model_construct(name=run.pipeline, steps=(step,))
+    alone.folder = folder
+    facts = Facts(site, alone, run.values(parameters))
     task = _packed(facts, step)
     given = {name: _from_xcom(name, value, task.spec.inputs[name]) for name, value in upstream.items()}
     spec = task.spec.with_inputs(given)

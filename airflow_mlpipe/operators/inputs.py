@@ -1,7 +1,8 @@
-"""Inputs of operators: what other tasks give is kept apart from what a definition can say."""
+"""Fields of operators that Airflow touches: what other tasks give, and what Jinja renders."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
@@ -24,3 +25,19 @@ def bound_to(value: Any) -> Any:
         return value
     operator, key = next(iter(value.iter_references()))
     return StepOutput(step=operator.task_id, output=key if key.isidentifier() else "return_value")
+
+
+_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+
+
+def kept_from_jinja(value: Any) -> Any:
+    """Return what Jinja renders back to a value whose expressions, ``${{ ... }}``, are ours and not Jinja's."""
+    match value:
+        case str():
+            return _EXPRESSION.sub(lambda found: "{% raw %}" + found[0] + "{% endraw %}", value)
+        case list() | tuple():
+            return [kept_from_jinja(item) for item in value]
+        case dict():
+            return {key: kept_from_jinja(item) for key, item in value.items()}
+        case _:
+            return value

@@ -58,7 +58,7 @@ class PlanOperator(BaseOperator):
         self.decisions: dict[str, str] = {}
         outputs = {f"{step.name}.{name}": output for step in pipeline.steps for name, output in step.outputs.items()}
         if alias := alias_of(pipeline.name, outputs):
-            self.outlets = [*self.outlets, alias]
+            self.outlets.append(alias)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, tell the tasks still to run what was reused, skip the rest."""
@@ -108,7 +108,7 @@ class PlanOperator(BaseOperator):
     @staticmethod
     def _counts(plan: RunPlan) -> dict[str, int]:
         choices = [decision.choice for decision in plan.decisions.values()]
-        return {choice: choices.count(choice) for choice in ("reuse", "run", "depends")}  # type: ignore[arg-type]
+        return {choice: choices.count(choice) for choice in ("reuse", "run", "depends")}
 
     def _result(self, plan: RunPlan, site: Site) -> dict[str, Any]:
         return {**self._counts(plan), "plan": site.store.uri(layout.plan(plan.pipeline, plan.run))}

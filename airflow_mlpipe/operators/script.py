@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import CommandStep, PythonScriptStep
-from airflow_mlpipe.operators.inputs import split_inputs
+from airflow_mlpipe.operators.inputs import kept_from_jinja, split_inputs
 from airflow_mlpipe.operators.step import StepOperator
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class PythonScriptOperator(StepOperator):
             allow_reuse=allow_reuse,
         )
         super().__init__(step=step, upstream=upstream, **kwargs)
-        self.arguments = list(step.arguments)
-        self.parameters = dict(step.parameters)
+        self.arguments = kept_from_jinja(step.arguments)
+        self.parameters = kept_from_jinja(step.parameters)
 
-    def _rendered_step(self) -> PythonScriptStep | CommandStep:
-        return self.step.model_copy(update={"arguments": tuple(self.arguments), "parameters": self.parameters})
+    def _rendered(self) -> dict[str, Any]:
+        return {"arguments": tuple(map(str, self.arguments)), "parameters": self.parameters}
 
 
 class CommandOperator(StepOperator):
@@ -108,16 +108,16 @@ class CommandOperator(StepOperator):
             allow_reuse=allow_reuse,
         )
         super().__init__(step=step, upstream=upstream, **kwargs)
-        self.command_line = step.command if isinstance(step.command, str) else list(step.command)
-        self.parameters = dict(step.parameters)
+        self.command_line = kept_from_jinja(step.command)
+        self.parameters = kept_from_jinja(step.parameters)
 
-    def _rendered_step(self) -> CommandStep:
-        command = self.command_line if isinstance(self.command_line, str) else tuple(self.command_line)
-        return self.step.model_copy(update={"command": command, "parameters": self.parameters})
+    def _rendered(self) -> dict[str, Any]:
+        command = self.command_line if isinstance(self.command_line, str) else tuple(map(str, self.command_line))
+        return {"command": command, "parameters": self.parameters}
 
 
 def named(outputs: Mapping[str, Any] | Sequence[str | PipelineData]) -> Mapping[str, Any] | list[Any]:
-    """Return outputs as a step takes them; a name alone declares an output of that name."""
+    """Return outputs as a step takes them: by name, or a list of names and objects."""
     if isinstance(outputs, Mapping):
         return outputs
-    return {output: {} for output in outputs} if all(isinstance(output, str) for output in outputs) else list(outputs)
+    return list(outputs)

@@ -84,7 +84,7 @@ class StepOperator(BaseOperator):
         self.made_by: Mapping[str, str] = {}
         self.launcher: Launcher | None = None
         if alias := alias_of(self.dag_id if self.has_dag() else "", step.outputs):
-            self.outlets = [*self.outlets, alias]
+            self.outlets.append(alias)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Bind, look up, claim, launch, commit; return the outputs."""
@@ -109,11 +109,23 @@ class StepOperator(BaseOperator):
     def _bind(self, context: Context, run: RunContext, site: Site, folder: Path) -> Bound | None:
         if self.pipeline is not None:
             return bind_from_plan(site, run, self.pipeline, self.step, context["params"], self.log.info)
-        return bind_here(site, run, self._rendered_step(), folder, context["params"], self.upstream)
+        return bind_here(site, run, self._rendered_step(), folder, self._typed(context["params"]), self.upstream)
+
+    def _typed(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the DAG's params by the types they declare: the trigger form sends 1 for a number that is 1.0."""
+        declared = {name: self.dag.params.get_param(name).schema.get("type") for name in self.dag.params}
+        return {
+            name: float(value) if declared.get(name) == "number" and isinstance(value, int) else value
+            for name, value in params.items()
+        }
 
     def _rendered_step(self) -> Step:
-        """Return the definition, with what Airflow rendered in it; subclasses that have templates say how."""
-        return self.step
+        """Return the definition, with what Airflow rendered in it."""
+        return self.step.model_copy(update=self._rendered())
+
+    def _rendered(self) -> dict[str, Any]:
+        """Return the fields of the definition that Airflow rendered; subclasses that have templates say which."""
+        return {}
 
     def _life(self, run: RunContext, site: Site, bound: Bound) -> Life:
         history = History.read(site, run.pipeline, [run.step], bound.scanned)

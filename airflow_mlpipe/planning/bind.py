@@ -70,7 +70,7 @@ def bind(pipeline: str, step: Step, values: Values, facts: StepFacts) -> StepSpe
         code=facts.code,
         inputs=facts.inputs,
         outputs=facts.outputs,
-        parameters={**{name: scope.parameters[name] for name in sorted(_named(used, "parameters"))}, **own},
+        parameters={**{name: parameter_value(name, scope) for name in sorted(_named(used, "parameters"))}, **own},
         run={name: run_value(name, values) for name in sorted(_named(used, "run"))},
         environment=replace(
             facts.environment,
@@ -93,6 +93,18 @@ def evaluate(value: Scalar, values: Values) -> Scalar:
 def substitute(text: str, values: Values) -> str:
     """Return a text with its expressions replaced by the texts of their values."""
     return text_of(evaluate(text, values))
+
+
+def parameter_value(name: str, values: Values) -> Scalar:
+    """Return the value of a parameter.
+
+    :raises ParameterError: if neither the step nor its pipeline or DAG has it.
+    """
+    if name not in values.parameters:
+        has = ", ".join(sorted(values.parameters)) or "none"
+        message = f"there is no parameter {name!r} here; there are: {has}. Declare it, or correct the expression"
+        raise ParameterError(message)
+    return values.parameters[name]
 
 
 def run_value(name: str, values: Values) -> str:
@@ -194,4 +206,4 @@ def _named(refs: Iterable[Ref], kind: str) -> set[str]:
 
 
 def _value_of(ref: Ref, values: Values) -> Scalar:
-    return run_value(ref.name, values) if ref.kind == "run" else values.parameters[ref.name]
+    return run_value(ref.name, values) if ref.kind == "run" else parameter_value(ref.name, values)
