@@ -41,12 +41,12 @@ def _output(value: object, name: str) -> StepOutput:
     return bound
 
 
-def _names(value: object) -> object:
-    return dict.fromkeys(value) if isinstance(value, list | tuple) else value
-
-
-ModuleInputs = Annotated[dict[PortName, ModulePort], BeforeValidator(lambda value: ports.each(_names(value), _port))]
-ModuleOutputs = Annotated[dict[PortName, StepOutput], BeforeValidator(lambda value: ports.each(_names(value), _output))]
+ModuleInputs = Annotated[
+    dict[PortName, ModulePort], BeforeValidator(lambda value: ports.each(ports.by_name(value), _port))
+]
+ModuleOutputs = Annotated[
+    dict[PortName, StepOutput], BeforeValidator(lambda value: ports.each(ports.by_name(value), _output))
+]
 OneStep = Annotated[Any, BeforeValidator(lambda value: None if value is None else step_of(value))]
 Steps = Annotated[tuple[Any, ...], BeforeValidator(lambda value: steps_of(listed(value)))]
 

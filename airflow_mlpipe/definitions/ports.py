@@ -19,12 +19,12 @@ _NAMED = DataReference | PipelineData | NamedData
 
 def inputs(value: object) -> object:
     """Return inputs by name; a list holds objects that know their names."""
-    return each(_by_name(value), binding)
+    return each(by_name(value), binding)
 
 
 def outputs(value: object) -> object:
     """Return outputs by name; a list holds names, or objects that know their names."""
-    return each(_by_name(value), output)
+    return each(by_name(value), output)
 
 
 def output(value: object, name: str) -> PipelineData:
@@ -62,7 +62,11 @@ def each(value: object, made: Callable[[Any, str], object]) -> object:
     return result
 
 
-def _by_name(value: object) -> object:
+def by_name(value: object) -> object:
+    """Return a list of names, or of objects that know theirs, as a mapping.
+
+    :raises Refused: (a ValueError) if one has no name, or two have the same.
+    """
     if not isinstance(value, list | tuple):
         return value
     named: dict[str, object] = {}
@@ -84,7 +88,7 @@ Given: TypeAlias = "Mapping[str, Any]"
 def with_texts(step: Given) -> dict[str, Any]:
     """Return what a user gave for a step, with the objects in its arguments, command and parameters as texts."""
     step = dict(step)
-    known = Ports(_by_name(step.get("inputs")), _by_name(step.get("outputs")))
+    known = Ports(by_name(step.get("inputs")), by_name(step.get("outputs")))
     for field in ("arguments", "command"):
         if isinstance(step.get(field), list | tuple):
             step[field] = tuple(known.text(item, (field, index)) for index, item in enumerate(step[field]))

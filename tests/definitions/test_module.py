@@ -59,6 +59,8 @@ def test_the_outputs_of_a_single_step_are_those_of_the_module():
         ({"step": {"kind": "module", "module": "other"}}, "Write steps:"),
         ({"step": ONE, "version": 1.1}, "write it in quotes"),
         ({"step": ONE, "version": "a b"}, "has characters that cannot stand here"),
+        ({"step": ONE, "inputs": [["raw"]]}, "inputs[0]: has no name"),
+        ({"step": ONE, "inputs": ["raw", "raw"]}, "inputs[1]: is there twice"),
         ({"step": ONE, "inputs": {"raw": {"typ": "x"}}}, "there is no such field"),
         ({"step": {**ONE, "kind": "comand"}}, "step.kind: is no kind of step"),
     ],
