@@ -1,0 +1,310 @@
+"""The commands of ``mlpipe``, each a thin function; what it needs is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from airflow_mlpipe.exceptions import AirflowError, DefinitionError, MlpipeError, StepError
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.cli.project import Project
+    from airflow_mlpipe.cli.report import RunReport, StepReport
+    from airflow_mlpipe.cli.running import Request
+    from airflow_mlpipe.definitions.schema import FileKind
+
+FAILED = 1
+REFUSED = 2
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns the errors of this package into lines a person can act on, and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 -- typer's own
+        try:
+            return super().invoke(ctx)
+        except DefinitionError as error:
+            _say("\n".join(str(problem) for problem in error.problems))
+            raise typer.Exit(REFUSED) from None
+        except (AirflowError, StepError) as error:
+            _say(f"mlpipe: {error}")
+            raise typer.Exit(FAILED) from None
+        except MlpipeError as error:
+            _say(f"mlpipe: {error}")
+            raise typer.Exit(REFUSED) from None
+        except KeyboardInterrupt:
+            _say("mlpipe: interrupted; all that was running has been ended")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Runs ML pipelines on Airflow, and runs again only what changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The definition of the pipeline.", show_default=False)]
+Parameters = Annotated[
+    list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="The value of a parameter.")
+]
+Regenerate = Annotated[
+    list[str] | None,
+    typer.Option(metavar="all|STEP", help="Steps that must run even if nothing has changed; may be repeated."),
+]
+LogicalDate = Annotated[
+    str | None, typer.Option(metavar="DATE", help="The date that the run is for; now, if not given. UTC.")
+]
+WorkspaceFile = Annotated[
+    Path | None, typer.Option("--workspace", metavar="FILE", help="The workspace file; mlpipe.yaml beside FILE.")
+]
+Folder = Annotated[Path | None, typer.Option(hidden=True, help="Where relative paths start, if not beside FILE.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+RunId = Annotated[str | None, typer.Option("--run", metavar="ID", help="The run; the last one, if not given.")]
+
+
+@app.command()
+def run(  # noqa: PLR0913 -- a command's options are its arguments
+    file: File,
+    parameter: Parameters = None,
+    regenerate: Regenerate = None,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=16, help="How many steps run side by side.")] = 1,
+    logical_date: LogicalDate = None,
+    workspace: WorkspaceFile = None,
+    folder: Folder = None,
+    *,
+    json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the log while it is written.")] = False,
+) -> None:
+    """Run a pipeline; steps that have not changed are reused."""
+    from airflow_mlpipe.cli import running, show  # noqa: PLC0415 -- here and below: a command imports what it needs
+
+    project = _open(file, workspace, folder)
+    request = _request(project, parameter, regenerate, logical_date, jobs=jobs, verbose=verbose)
+    ended = running.run(project, request)
+    if json:
+        show.write_json(ended.report.to_json(project.site.store))
+    else:
+        show.write_run(ended.report)
+    for step in ended.report.steps:
+        if step.error:
+            _say(f"\n{step.step} failed: {step.error}")
+    if ended.report.state != "success":
+        _say(f"\nThe log of the run: {ended.log}")
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def plan(  # noqa: PLR0913
+    file: File,
+    parameter: Parameters = None,
+    regenerate: Regenerate = None,
+    logical_date: LogicalDate = None,
+    workspace: WorkspaceFile = None,
+    folder: Folder = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Say which steps would run and why, and run nothing."""
+    from airflow_mlpipe.cli import report, running, show  # noqa: PLC0415
+
+    project = _open(file, workspace, folder)
+    planned = report.of_plan(running.plan(project, _request(project, parameter, regenerate, logical_date)))
+    if json:
+        show.write_json(planned.to_json(project.site.store))
+    else:
+        show.write_plan(planned)
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definitions, or folders with them.")],
+    workspace: WorkspaceFile = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Check definitions; every problem is told, with file, line and column."""
+    from airflow_mlpipe.cli import checking, show  # noqa: PLC0415
+
+    found, problems = checking.files_of(files)
+    for file in found:
+        problems += checking.problems_of(file, workspace)
+    if json:
+        show.write_json([vars(problem) for problem in problems])
+    else:
+        _say("\n".join(str(problem) for problem in problems) or f"{_plural(len(found), 'definition')}, no problem")
+    if problems:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def explain(  # noqa: PLR0913
+    file: File,
+    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="The step.", show_default=False)] = None,
+    run: RunId = None,
+    parameter: Parameters = None,
+    workspace: WorkspaceFile = None,
+    folder: Folder = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every step.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Say why a step ran or was reused in the last run, and what it would do now."""
+    from airflow_mlpipe.cli import explaining, past, report, running, show  # noqa: PLC0415
+
+    if bool(step) == every:
+        message = "give the name of one step, or --all"
+        raise MlpipeError(message)
+    project = _open(file, workspace, folder)
+    names = [one.name for one in project.pipeline.steps] if step is None else [_known_step(project, step)]
+    store, pipeline = project.site.store, project.pipeline.name
+    then = past.named_run(store, pipeline, run) if run else past.last_run(store, pipeline)
+    now = None if run else report.of_plan(running.plan(project, _request(project, parameter)))
+    explained = explaining.explanations(then, now, names)
+    if json:
+        show.write_json(explaining.to_json(pipeline, then, explained, store))
+    else:
+        sys.stdout.write("\n".join(line for one in explained for line in explaining.lines(then, one)) + "\n")
+
+
+@app.command()
+def outputs(  # noqa: PLR0913
+    file: File,
+    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step only.", show_default=False)] = None,
+    run: RunId = None,
+    copy_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Copy them to DIR/<step>/<output>.")] = None,
+    workspace: WorkspaceFile = None,
+    folder: Folder = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Say where the outputs of the last run are."""
+    from airflow_mlpipe.cli import past, results, show  # noqa: PLC0415
+
+    project = _open(file, workspace, folder)
+    store, pipeline = project.site.store, project.pipeline.name
+    found = past.named_run(store, pipeline, run) if run else past.last_run(store, pipeline)
+    if found is None:
+        message = f"{pipeline} has not run yet: mlpipe run {file}"
+        raise MlpipeError(message)
+    steps = _chosen(found, _known_step(project, step) if step else None)
+    if copy_to:
+        for path in results.copy(steps, project.site, copy_to):
+            _say(f"copied {path}")
+    if json:
+        show.write_json(results.to_json(found, steps, project.site))
+    elif not copy_to:
+        show.write_outputs(steps, project.site.store)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="[pipeline|workspace|module]", help="The kind of file.")] = "pipeline",
+) -> None:
+    """Print the JSON schema of a kind of file, for editors."""
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.definitions.schema import json_schema  # noqa: PLC0415
+
+    if kind not in ("pipeline", "workspace", "module"):
+        message = f"there is a schema of pipeline, workspace and module, not of {kind!r}"
+        raise MlpipeError(message)
+    show.write_json(json_schema(cast("FileKind", kind)))
+
+
+@app.command()
+def lock(file: File, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
+    """Resolve the requirements of a pipeline's environments, and keep what they resolve to beside it."""
+    from airflow_mlpipe.cli import locking, show  # noqa: PLC0415
+
+    project = _open(file, workspace, None)
+    locked = locking.lock(project)
+    if json:
+        show.write_json(locking.to_json(locked))
+    else:
+        sys.stdout.write("\n".join(locking.lines(project, locked)) + "\n")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; here, if not given.")] = Path(),
+) -> None:
+    """Make a small project that works, to change into your own."""
+    from airflow_mlpipe.cli import beginning  # noqa: PLC0415
+
+    for path in beginning.make_project(folder):
+        _say(f"wrote {path}")
+    _say(f"\nNow run it: mlpipe run {folder / beginning.PIPELINE}")
+
+
+@app.command()
+def up(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="The folder with the DAG files; dags here.", show_default=False),
+    ] = None,
+    dags: Annotated[Path | None, typer.Option(metavar="DIR", help="The same, as an option.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where this Airflow keeps everything; .mlpipe/up here.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="The port; a free one, if not given.")] = None,
+) -> None:
+    """Start a whole Airflow on this machine, until Ctrl-C."""
+    from airflow_mlpipe.cli.project import default_private  # noqa: PLC0415
+    from airflow_mlpipe.up import up as start  # noqa: PLC0415
+
+    raise typer.Exit(start(folder or dags or Path("dags"), home or default_private(Path.cwd()) / "up", port))
+
+
+def _open(file: Path, workspace: Path | None, folder: Path | None) -> Project:
+    from airflow_mlpipe.cli.project import Project  # noqa: PLC0415
+
+    return Project.open(file, workspace=workspace, folder=folder)
+
+
+def _request(  # noqa: PLR0913 -- what the options of a run say
+    project: Project,
+    parameters: list[str] | None = None,
+    regenerate: list[str] | None = None,
+    logical_date: str | None = None,
+    *,
+    jobs: int = 1,
+    verbose: bool = False,
+) -> Request:
+    from airflow_mlpipe.cli.arguments import Moment, read_date, read_parameters, read_regenerate  # noqa: PLC0415
+    from airflow_mlpipe.cli.running import Request  # noqa: PLC0415
+
+    return Request(
+        Moment.now(read_date(logical_date) if logical_date else None),
+        read_parameters(project.pipeline, parameters or ()),
+        read_regenerate(project.pipeline, regenerate or ()),
+        jobs,
+        verbose,
+    )
+
+
+def _known_step(project: Project, name: str) -> str:
+    try:
+        return project.pipeline.step(name).name
+    except KeyError as error:
+        raise MlpipeError(error.args[0]) from None
+
+
+def _chosen(report: RunReport, name: str | None) -> list[StepReport]:
+    return [step for step in report.steps if name in (None, step.step)]
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

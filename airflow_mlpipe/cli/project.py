@@ -1,0 +1,128 @@
+"""What a command works on: a definition, its workspace, its store, and the folder where private things lie."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.definitions import find_workspace, load_pipeline, loads
+from airflow_mlpipe.exceptions import DefinitionError, Problem
+from airflow_mlpipe.resolving.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_mlpipe.definitions import Pipeline, Workspace
+
+HOME_VARIABLE = "MLPIPE_HOME"
+STORE_VARIABLE = "MLPIPE_STORE"
+PRIVATE = ".mlpipe"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A pipeline with all that its runs on this machine need.
+
+    ``workspace_file`` is the workspace that was named; None where it is the one beside the definition, or the default.
+    ``private`` is the folder of the private Airflow, the logs and, unless something else is said, the store.
+    """
+
+    pipeline: Pipeline
+    file: Path
+    workspace: Workspace
+    workspace_file: Path | None
+    private: Path
+
+    @classmethod
+    def open(cls, file: Path, *, workspace: Path | None = None, folder: Path | None = None) -> Project:
+        """Read a definition and its workspace.
+
+        :param folder: where the definition's relative paths start; by default its own folder.
+        :raises DefinitionError: with everything that is wrong with either.
+        """
+        named = workspace_file(workspace)
+        pipeline, found = load(file.absolute(), folder, named)
+        return cls(pipeline, file.absolute(), found, named, default_private(found.folder))
+
+    @property
+    def airflow_home(self) -> Path:
+        """The home of the private Airflow."""
+        return self.private / "airflow"
+
+    @property
+    def default_store(self) -> Path:
+        """Where outputs are kept if neither ``MLPIPE_STORE`` nor the workspace says so."""
+        home = os.environ.get("AIRFLOW_HOME")
+        return Path(home).expanduser().absolute() / "mlpipe" if home else self.private / "store"
+
+    @cached_property
+    def site(self) -> Site:
+        """The store and the datastores, opened; Airflow is asked only for a connection that is really used."""
+        return Site.open(self.workspace, default_store=self.default_store, storage_options=self._storage_options)
+
+    def store_variables(self) -> dict[str, str]:
+        """Return the variables that lead another process to the very same store."""
+        if self.workspace.store is not None and not os.environ.get(STORE_VARIABLE):
+            return {}  # the other process reads the workspace, too, and with it the store's connection
+        return {STORE_VARIABLE: self.site.store.url}
+
+    def make_private(self) -> None:
+        """Make the private folder, unless it is there; git sees nothing of it."""
+        ignore = self.private / ".gitignore"
+        if not ignore.exists():
+            self.private.mkdir(parents=True, exist_ok=True)
+            ignore.write_text("*\n")
+
+    def _storage_options(self, connection: str) -> Mapping[str, Any]:
+        """Ask Airflow for a connection, in the private home unless this process has another one."""
+        from airflow_mlpipe.airflow_home import ensure_database, make_home  # noqa: PLC0415 -- seconds, rarely needed
+
+        if "AIRFLOW_HOME" not in os.environ:
+            os.environ.update(make_home(self.airflow_home, self.airflow_home / "dags"))
+            ensure_database(self.airflow_home)
+        from airflow_mlpipe.hooks.connections import storage_options  # noqa: PLC0415 -- imports Airflow
+
+        return storage_options(connection)
+
+
+def default_private(folder: Path) -> Path:
+    """Return the private folder of what lies in a folder; ``MLPIPE_HOME`` names another."""
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home).expanduser().absolute() if home else folder.absolute() / PRIVATE
+
+
+def load(file: Path, folder: Path | None, workspace: Path | None) -> tuple[Pipeline, Workspace]:
+    """Read a definition and its workspace; the DAG file of a run calls it too, so both see the same.
+
+    :raises DefinitionError: with everything that is wrong with either.
+    """
+    found = find_workspace(workspace, folder or file.parent, None)
+    if folder is None:
+        return load_pipeline(file, found), found
+    return loads(file.read_text("utf-8"), folder, found, file), found
+
+
+def workspace_file(option: Path | None) -> Path | None:
+    """Return the workspace file that is named: by the option, the environment, or Airflow's settings."""
+    named = option or os.environ.get("MLPIPE_WORKSPACE") or os.environ.get("AIRFLOW__MLPIPE__WORKSPACE")
+    named = named or _airflow_setting()
+    return Path(named).expanduser().absolute() if named else None
+
+
+def _airflow_setting() -> str | None:
+    """Return ``[mlpipe] workspace`` of the user's own Airflow, read without importing it."""
+    home = os.environ.get("AIRFLOW_HOME")
+    file = Path(home).expanduser() / "airflow.cfg" if home else None
+    if file is None or not file.is_file():
+        return None
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read(file, "utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        problem = Problem(str(file), 0, 0, "", f"cannot be read: {error}", "Correct it, or give --workspace")
+        raise DefinitionError([problem]) from None
+    return parser.get("mlpipe", "workspace", fallback=None) or None
