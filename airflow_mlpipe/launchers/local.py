@@ -23,7 +23,8 @@ from airflow_mlpipe.resolving.references import token_now
 from airflow_mlpipe.runtime.collect import check_outputs
 from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.observe import observed
-from airflow_mlpipe.runtime.output import Lines
+from airflow_mlpipe.runtime.output import Lines, Tail
+from airflow_mlpipe.runtime.processes import kill_session
 from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec, load_result
 from airflow_mlpipe.runtime.stage import Staged, prepare
 from airflow_mlpipe.runtime.supervise import LEFTOVER_GRACE, STOP_GRACE
@@ -31,7 +32,7 @@ from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.outputs import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_mlpipe.runtime.external import OpenUri
     from airflow_mlpipe.store.store import Store
@@ -74,7 +75,7 @@ class LocalLauncher:
         """
         spec = replace(spec, environment=replace(spec.environment, interpreter=self._interpreter(spec)))
         with _step_directory(self._store, claim) as root:
-            staged = prepare(self._store, spec, root, self._open_uri, token_now)
+            staged = self._stage(spec, root)
             result = self._supervise(staged.directory, secrets, log)
             if result.error is not None:
                 raise _failure(result)
@@ -92,6 +93,13 @@ class LocalLauncher:
         if self._process is not None and self._process.returncode is None:
             _stop(self._process)
 
+    def _stage(self, spec: StepSpec, root: Path) -> Staged:
+        try:
+            return prepare(self._store, spec, root, self._open_uri, token_now)
+        except OSError as error:
+            message = f"the step directory {root} cannot be filled: {error}; see the space and the rights there"
+            raise StepError(message) from error
+
     def _supervise(
         self, directory: StepDirectory, secrets: Mapping[str, str], log: Callable[[str], None]
     ) -> StepResult:
@@ -108,13 +116,13 @@ class LocalLauncher:
                 with contextlib.suppress(BrokenPipeError):
                     control.write(json.dumps(dict(secrets)).encode() + b"\n")
                     control.flush()
-                _follow(self._process, log)
+                tail = _follow(self._process, log)
             except BaseException:
                 _stop(self._process)
                 raise
             finally:
-                _reap(self._process)
-        return _read_result(directory, self._process)
+                _reap(self._process, directory)
+        return _read_result(directory, self._process.returncode, tail)
 
     def _publish(self, staged: Staged, fingerprint: str, claim: str) -> dict[str, OutputRef]:
         published: dict[str, OutputRef] = {}
@@ -156,36 +164,36 @@ def _supervisor_environment() -> dict[str, str]:
     return variables
 
 
-def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> None:
-    """Hand the output on line by line until the supervisor closes it."""
-    if process.stdout is None:
-        return
-    lines = Lines()
-    while chunk := os.read(process.stdout.fileno(), 65536):
+def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> Tail:
+    """Hand the output on line by line until the supervisor closes it; return its end."""
+    lines, tail = Lines(), Tail()
+    while process.stdout is not None and (chunk := os.read(process.stdout.fileno(), 65536)):
+        tail.feed(chunk)
         for line in lines.feed(chunk):
             log(line)
     for line in lines.rest():
         log(line)
+    return tail
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let the supervisor end everything; if it does not, kill its process group."""
+    """Let the supervisor end everything; if it does not, kill its session."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGTERM)
         if not _ends(process.pid, KILL_SECONDS):
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_session(process.pid)
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the supervisor; if it was killed, end what is left of its process group.
+def _reap(process: subprocess.Popen[bytes], directory: StepDirectory) -> None:
+    """Wait for the supervisor; if it was killed, end what is left of its session.
 
-    The group is signalled before its leader is reaped, while nobody else can have its number.
+    The session is signalled before its leader is reaped, while nobody else can have its number.
     """
     _ends(process.pid, math.inf)
     if process.stdout is not None:
         process.stdout.close()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if not directory.result.exists():
+        kill_session(process.pid)
     process.wait()
 
 
@@ -203,21 +211,23 @@ def _ends(process: int, seconds: float) -> bool:
         time.sleep(0.02)
 
 
-def _read_result(directory: StepDirectory, process: subprocess.Popen[bytes]) -> StepResult:
+def _read_result(directory: StepDirectory, code: int, tail: Tail) -> StepResult:
     try:
         return load_result(json.loads(directory.result.read_bytes()))
     except FileNotFoundError as error:
-        message = (
-            f"the supervisor of the command ended with code {process.returncode} before the command did; "
-            "perhaps the machine ran out of memory, or somebody killed it"
-        )
-        raise CommandFailedError(message) from error
+        message = f"the supervisor ended with code {code} before it could say how the command ended"
+        hint = "; perhaps the machine ran out of memory, or somebody killed it" if code < 0 else ""
+        raise CommandFailedError(_with_lines(message + hint, tail.lines())) from error
 
 
 def _failure(result: StepResult) -> StepError:
-    lines = "".join(f"\n    {line}" for line in result.tail[-_SHOWN_LINES:])
-    message = f"{result.error}; its last lines:{lines}" if lines else f"{result.error}; it printed nothing"
+    message = _with_lines(str(result.error), result.tail)
     return StepError(message) if result.exit_code == 0 else CommandFailedError(message)
+
+
+def _with_lines(message: str, tail: Sequence[str]) -> str:
+    lines = "".join(f"\n    {line}" for line in tail[-_SHOWN_LINES:])
+    return f"{message}; its last lines:{lines}" if lines else f"{message}; it printed nothing"
 
 
 @contextlib.contextmanager
@@ -259,11 +269,11 @@ def _keep_outputs(directory: StepDirectory) -> Path | None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder, also where the command made parts of it read-only."""
-    if not folder.exists():
-        return
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
     for parent, folders, _ in os.walk(folder):
         for name in folders:
             path = Path(parent, name)
             if not path.is_symlink():
                 path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what is still left only takes room

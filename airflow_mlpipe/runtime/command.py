@@ -25,8 +25,15 @@ _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, sign
 
 
 def arguments(spec: StepSpec, places: Mapping[tuple[str, str], str]) -> list[str]:
-    """Return the argument vector, with every reference filled in."""
-    return ["".join(_text(part, spec, places) for part in argument) for argument in spec.command]
+    """Return the argument vector, with every reference filled in.
+
+    :raises CommandFailedError: if one refers to what the step does not have.
+    """
+    try:
+        return ["".join(_text(part, spec, places) for part in argument) for argument in spec.command]
+    except KeyError as error:
+        message = f"an argument of the command refers to {error}, which the step does not have; declare it"
+        raise CommandFailedError(message) from error
 
 
 def _text(part: str | Reference, spec: StepSpec, places: Mapping[tuple[str, str], str]) -> str:
@@ -93,6 +100,7 @@ def start(argv: list[str], cwd: Path, variables: Mapping[str, str], output: int)
         die_with_parent(signal.SIGKILL)
         if os.getppid() != parent:  # it ended before that was said
             os._exit(1)
+        os.setpgid(0, 0)  # a script that signals its group does not mean the supervisor
         _become(argv, cwd, variables, output, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as failure:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import DataChangedError
-from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path
+from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path, is_local
 from airflow_mlpipe.store.outputs import fetch
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class External:
     @property
     def local(self) -> Path | None:
         """Where the data lies on the local disk; None for other filesystems."""
-        protocols = self.fs.protocol if isinstance(self.fs.protocol, tuple | list) else (self.fs.protocol,)
-        return Path(self.path) if "file" in protocols else None
+        return Path(self.path) if is_local(self.fs) else None
 
     def stage(self, target: Path, index: StatIndex | None) -> None:
         """Bring the data to a path and make sure that it is what was bound.

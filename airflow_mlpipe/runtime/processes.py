@@ -52,21 +52,30 @@ def descendants(process: int) -> Iterator[int]:
             waiting.append(child)
 
 
+def kill_session(session: int) -> None:
+    """Kill the processes of a session: what is left to do where a supervisor was killed itself."""
+    members = [process for process, (_, _, found) in _all() if found == session]
+    _signal(members, signal.SIGKILL)
+
+
 def _children_by_parent() -> dict[int, list[int]]:
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 -- names are all we need, often
-        if name.isdigit() and (parent := _parent(name)) is not None:
-            children.setdefault(parent, []).append(int(name))
+    for process, (parent, _, _) in _all():
+        children.setdefault(parent, []).append(process)
     return children
 
 
-def _parent(process: str) -> int | None:
-    try:
-        with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123 -- pathlib doubles the start-up time
-            status = file.read()
-    except OSError:
-        return None  # it has ended
-    return int(status[status.rindex(b")") + 2 :].split()[1])  # a name may contain spaces and parentheses
+def _all() -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """Yield every process with its parent, process group and session."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- names are all we need, often
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 -- as above
+                    status = file.read()
+            except OSError:
+                continue  # it has ended
+            _, parent, group, session = status[status.rindex(b")") + 2 :].split()[:4]  # a name may hold parentheses
+            yield int(name), (int(parent), int(group), int(session))
 
 
 def reap() -> Iterator[tuple[int, int]]:

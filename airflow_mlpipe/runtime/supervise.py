@@ -104,6 +104,10 @@ class _Command:
             return f"processes it started cannot be ended: {names}; end them, and do not start such from a step"
         return self._stopped
 
+    def hide(self, text: str) -> str:
+        """Return a text without secrets."""
+        return (self._mask.feed(text.encode()) + self._mask.rest()).decode()
+
     def _turn(self, seconds: float | None) -> None:
         """Wait for something to do, at most so long, and do it."""
         poll = select.poll()
@@ -180,7 +184,7 @@ def _result(run: _Command, error: str | None, seconds: float, directory: StepDir
         try:
             values = read_metrics(directory.metrics)
         except StepError as bad:
-            error = str(bad)
+            error = run.hide(str(bad))
     return StepResult(exit_code=run.exit_code, error=error, tail=run.tail.lines(), seconds=seconds, metrics=values)
 
 

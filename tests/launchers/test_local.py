@@ -324,7 +324,7 @@ def test_an_exception_in_a_signal_handler_leaves_no_process(bench):
 
 def test_a_killed_supervisor_fails_the_step(bench):
     script = "import os, time; os.kill(os.getppid(), 9); time.sleep(300)"
-    with pytest.raises(CommandFailedError, match="supervisor of the command ended"):
+    with pytest.raises(CommandFailedError, match="the supervisor ended with code -9"):
         bench.launch(bench.spec(script))
     assert eventually(lambda: pids_in(bench.root) == [])
 
@@ -351,6 +351,20 @@ def test_sigkill_of_the_launcher_leaves_no_process_and_no_output(bench):
     assert eventually(lambda: not [one for one in processes if alive(one)] and pids_in(bench.root) == [])
     assert bench.outputs() == {}
     assert eventually(lambda: bench.work() == [])
+
+
+def test_a_supervisor_that_cannot_write_the_result_says_why(bench):
+    with pytest.raises(CommandFailedError, match=r"ended with code 1 before.*\n    mlpipe: .*Is a directory"):
+        bench.launch(bench.spec("import os; os.mkdir('../.result.json')"))
+
+
+def test_a_step_directory_that_cannot_be_filled_fails_the_step(bench, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("airflow_mlpipe.store.snapshots.unpack", full)
+    with pytest.raises(StepError, match=r"cannot be filled: .*No space left"):
+        bench.launch(bench.spec("print()"))
 
 
 def test_a_second_try_of_a_claim_begins_anew(bench):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,28 @@ def test_metrics_are_part_of_the_result(tmp_path):
     script = "from mlpipe import Run; r = Run.get_context(); r.log('auc', 0.5, step=1); r.log('auc', 0.75, step=2)"
     result, _ = run_script(tmp_path, script)
     assert result.metrics == {"auc": 0.75}
+
+
+def test_a_secret_in_a_bad_metric_is_hidden(tmp_path):
+    directory = fill(tmp_path, spec_of(), "import os; open('../metrics.jsonl', 'w').write(os.environ['TOKEN'])")
+    reader, writer = os.pipe()
+    os.write(writer, b'{"TOKEN": "hunter2"}\n')
+    command = [sys.executable, "-m", "airflow_mlpipe.runtime", str(tmp_path), "--control", str(reader)]
+    subprocess.run(command, pass_fds=(reader,), timeout=30, check=False)
+    os.close(reader)
+    os.close(writer)
+    assert "given: ***" in directory.result.read_text()
+
+
+def test_a_script_may_signal_its_own_group(tmp_path):
+    script = "import os, signal; signal.signal(15, signal.SIG_IGN); os.killpg(0, 15); print('done')"
+    result, _ = run_script(tmp_path, script)
+    assert (result.error, result.tail) == (None, ("done",))
+
+
+def test_an_argument_that_refers_to_nothing_is_named(tmp_path):
+    spec = replace(spec_of(), command=((Reference("parameter", "rate"),),))
+    assert "'rate', which the step does not have" in str(supervised(fill(tmp_path, spec))[0].error)
 
 
 def test_wrong_usage_exits_with_2():
