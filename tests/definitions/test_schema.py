@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import date
+from pathlib import Path
 from textwrap import dedent
 
 import jsonschema
@@ -21,6 +22,13 @@ EXAMPLES = [
     ("workspace", WORKSPACE),
     *(("module", text) for text in MODULES.values()),
 ]
+
+DAGS = Path(__file__).parents[2] / "dags"
+FILES = sorted(DAGS.rglob("*.yaml"))
+
+
+def kind_of(file):
+    return "workspace" if file.name == "mlpipe.yaml" else "module" if file.parent.name == "modules" else "pipeline"
 
 
 def as_json(text):
@@ -44,6 +52,11 @@ def test_a_schema_is_one_and_refers_to_nothing_missing(kind):
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES)
 def test_a_schema_accepts_what_the_loader_accepts(kind, text):
     assert complaints(kind, as_json(text)) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(DAGS)) for file in FILES])
+def test_the_examples_of_this_project_fit_their_schemas(file):
+    assert complaints(kind_of(file), as_json(file.read_text())) == []
 
 
 @pytest.mark.parametrize(
