@@ -194,6 +194,9 @@ def _reap(process: subprocess.Popen[bytes], directory: StepDirectory) -> None:
         process.stdout.close()
     if not directory.result.exists():
         kill_session(process.pid)
+        link = directory.short_temporary
+        if link.is_symlink() and link.readlink() == directory.temporary:
+            link.unlink()
     process.wait()
 
 

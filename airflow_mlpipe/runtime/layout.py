@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_mlpipe.runtime.protocol import StepSpec
 
 
@@ -56,6 +57,12 @@ class StepDirectory:
     def temporary(self) -> Path:
         """The fresh TMPDIR of the script."""
         return self.root / "private" / "tmp"
+
+    @property
+    def short_temporary(self) -> Path:
+        """Where a link to `temporary` may lie while the command runs, if the path of that is long."""
+        number = zlib.crc32(os.fsencode(self.temporary))
+        return Path("/tmp", f"mlpipe-{number:08x}")  # noqa: S108 -- created exclusively
 
     @property
     def python(self) -> Path:

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.exceptions import MlpipeError, StepError
@@ -24,6 +23,7 @@ from airflow_mlpipe.runtime.protocol import StepResult, load_spec, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from types import FrameType
 
     from airflow_mlpipe.runtime.protocol import StepSpec
@@ -236,8 +236,12 @@ def _short_temporary(directory: StepDirectory) -> Iterator[dict[str, str]]:
     if len(os.fsencode(directory.temporary)) <= _LONGEST_TEMPORARY:
         yield {}
         return
-    link = Path("/tmp", f"mlpipe-{os.getpid()}-{os.urandom(4).hex()}")  # noqa: S108 -- random, and created exclusively
-    link.symlink_to(directory.temporary)
+    link = directory.short_temporary
+    try:
+        link.symlink_to(directory.temporary)
+    except FileExistsError:  # of somebody else; the script does without
+        yield {}
+        return
     try:
         yield {"TMPDIR": str(link)}
     finally:

@@ -21,6 +21,7 @@ from airflow_mlpipe.exceptions import (
     OutputMissingError,
     StepError,
 )
+from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSpec
 from tests.launchers.steps import FINGERPRINT
 from tests.runtime.steps import alive, eventually, pids, pids_in
@@ -327,12 +328,15 @@ def test_a_killed_supervisor_fails_the_step(bench):
     with pytest.raises(CommandFailedError, match="the supervisor ended with code -9"):
         bench.launch(bench.spec(script))
     assert eventually(lambda: pids_in(bench.root) == [])
+    temporary = StepDirectory(bench.root / "store" / "work" / "claim").short_temporary
+    assert not os.path.lexists(temporary)
 
 
 KILLED = """
 import sys
 from pathlib import Path
 from airflow_mlpipe.store.store import Store
+from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.protocol import OutputSpec
 from tests.launchers.steps import Bench
 root = Path(sys.argv[1])
