@@ -55,7 +55,10 @@ def supervise(root: Path, secrets: Mapping[str, str], control: int | None = None
     begun = time.monotonic()
     with _signals() as wakeup, _short_temporary(directory) as temporary:
         run = _Command(Mask(secrets.values()), wakeup, control, output)
-        error = run.run(spec, directory, command.environment(spec, directory, secrets) | temporary)
+        variables = command.environment(spec, directory, secrets)
+        if variables["TMPDIR"] == str(directory.temporary):  # not declared otherwise
+            variables |= temporary
+        error = run.run(spec, directory, variables)
     seconds = time.monotonic() - begun
     result = _result(run, error, seconds, directory)
     _write(directory.result, to_json(result))

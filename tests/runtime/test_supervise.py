@@ -180,6 +180,11 @@ def test_only_the_fixed_and_declared_variables_reach_the_script(tmp_path, monkey
     }
 
 
+def test_a_declared_folder_for_temporary_files_is_used(tmp_path):
+    spec = spec_of("sh", "-c", "echo $TMPDIR", environment=EnvironmentSpec(variables={"TMPDIR": "/var/tmp"}))
+    assert supervised(fill(tmp_path / ("long" * 20), spec))[0].tail == ("/var/tmp",)
+
+
 def test_every_reference_becomes_text(tmp_path):
     spec = spec_of(
         parameters={"c": 1.0},
