@@ -49,6 +49,16 @@ def attempt(url: str, what: str, action: Callable[[], T]) -> T:
     :raises FileNotFoundError: (and its like) as the filesystem does.
     :raises StoreUnreachableError: for every other error, with the remedy.
     """
+    try:
+        return retried(action)
+    except _ANSWERS:
+        raise
+    except Exception as error:
+        raise unreachable(url, what, error) from error
+
+
+def retried(action: Callable[[], T]) -> T:
+    """Return what an action returns, trying again after errors that may pass; the last error is raised as it is."""
     for pause in PAUSES:
         try:
             return action()
@@ -56,14 +66,9 @@ def attempt(url: str, what: str, action: Callable[[], T]) -> T:
             raise
         except Exception as error:
             if not may_pass(error):
-                raise unreachable(url, what, error) from error
+                raise
             time.sleep(pause)
-    try:
-        return action()
-    except _ANSWERS:
-        raise
-    except Exception as error:
-        raise unreachable(url, what, error) from error
+    return action()
 
 
 def may_pass(error: Exception) -> bool:

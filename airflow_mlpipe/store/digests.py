@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mlpipe.exceptions import DataChangedError, DataError
+from airflow_mlpipe.store.attempts import retried
 from airflow_mlpipe.store.exclusive import lock_of
 from airflow_mlpipe.store.statindex import StatIndex, is_settled, stamp_of
 from airflow_mlpipe.store.tree import files_of, unreadable, vanished
@@ -27,15 +28,20 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+    from airflow_mlpipe.store.tree import TreeFile
+
 __all__ = [
     "Content",
     "StatIndex",
+    "content_of",
     "digest_files",
     "digest_object",
     "digest_path",
+    "digest_tree",
     "folder_digest",
     "is_local",
     "local_files",
+    "sizes_below",
 ]
 
 _LARGE = 1 << 20
@@ -69,7 +75,11 @@ def digest_path(path: Path, index: StatIndex | None = None) -> Content:
         their Unicode form, or what cannot be read.
     :raises DataChangedError: if it changes meanwhile.
     """
-    files = files_of(os.path.abspath(path))  # noqa: PTH100 -- the index wants plain strings
+    return digest_tree(files_of(os.path.abspath(path)), index)  # noqa: PTH100 -- the index wants plain strings
+
+
+def digest_tree(files: Mapping[str, TreeFile], index: StatIndex | None = None) -> Content:
+    """Return what local files that were listed already are together; see `digest_path`."""
     found = [(file.path, file.status) for file in files.values()]
     digests = dict(zip(files, _digests(found, index), strict=True))
     return content_of(digests, sum(status.st_size for _, status in found))
@@ -109,16 +119,35 @@ def digest_object(fs: AbstractFileSystem, path: str) -> Content:
         return digest_path(Path(path))
     root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
     try:
-        sizes = _objects(fs, root)
+        sizes = retried(lambda: sizes_below(fs, root))
         with ThreadPoolExecutor(_READERS) as pool:
             full = [f"{root}/{name}" if name else root for name in sizes]
-            digests = dict(zip(sizes, pool.map(lambda name: _digest_object(fs, name), full), strict=True))
+            digests = dict(
+                zip(sizes, pool.map(lambda name: retried(lambda: _digest_object(fs, name)), full), strict=True)
+            )
     except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own
         message = f"{fs.unstrip_protocol(root)} cannot be read: {error}; see the credentials of its datastore"
         raise DataError(message) from error
     return content_of(digests, sum(sizes.values()))
+
+
+def sizes_below(fs: AbstractFileSystem, root: str) -> dict[str, int]:
+    """Return the bytes of every file of a remote folder by relative path, of a single file as ``{"": bytes}``.
+
+    :param root: as the filesystem lists it.
+    :raises FileNotFoundError: if there is nothing.
+    """
+    with lock_of(fs):
+        if fs.isfile(root):
+            return {"": int(fs.size(root))}
+        found = fs.find(root, detail=True)
+        if not found and not fs.isdir(root):
+            raise FileNotFoundError(root)
+    return {
+        name[len(root) :].lstrip("/"): int(entry["size"]) for name, entry in found.items() if entry["type"] == "file"
+    }
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
@@ -191,18 +220,6 @@ def _digest_descriptor(number: int, size: int) -> str:
     while length := os.readv(number, [buffer]):
         digest.update(buffer[:length])
     return _named(digest.hexdigest())
-
-
-def _objects(fs: AbstractFileSystem, root: str) -> dict[str, int]:
-    with lock_of(fs):
-        if fs.isfile(root):
-            return {"": int(fs.size(root))}
-        found = fs.find(root, detail=True)
-        if not found and not fs.isdir(root):
-            raise FileNotFoundError(root)
-    return {
-        name[len(root) :].lstrip("/"): int(entry["size"]) for name, entry in found.items() if entry["type"] == "file"
-    }
 
 
 def _digest_object(fs: AbstractFileSystem, path: str) -> str:

@@ -1,70 +1,78 @@
-"""Outputs of steps: published under a fresh prefix, verified by one listing, fetched without sharing writable bytes."""
+"""Outputs of steps: published under a fresh prefix, verified by one listing, fetched without sharing writable bytes.
+
+Nothing is synced to the disk: after a loss of power, what had not reached it is short or missing, `verify` sees that,
+and the step runs again.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import stat
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.store import layout
-from airflow_mlpipe.store.digests import Content, content_of, digest_files, is_local, local_files
-from airflow_mlpipe.store.exclusive import lock_of
+from airflow_mlpipe.store.attempts import retried
+from airflow_mlpipe.store.digests import Content, digest_tree, is_local, sizes_below
+from airflow_mlpipe.store.staging import Stager
+from airflow_mlpipe.store.tree import files_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from fsspec import AbstractFileSystem
 
     from airflow_mlpipe.store.digests import StatIndex
     from airflow_mlpipe.store.store import Store
+    from airflow_mlpipe.store.tree import TreeFile
 
-_READ_ONLY = 0o444
-_FICLONE = 0x40049409
+T = TypeVar("T")
+
 _THREADS = 8
 
 
-def publish(
+def publish(  # noqa: PLR0913 -- where to and what
     store: Store, fingerprint: str, claim: str, name: str, source: Path, index: StatIndex | None = None
 ) -> Content:
     """Put an output into the store under the prefix of its claim; return what it is.
 
-    Files become read-only; links are replaced by what they lead to. On the same filesystem nothing is copied. The
-    source is gone afterwards, or to be removed.
+    Files become read-only, links are replaced by what they lead to, empty folders are left out. On the store's own
+    filesystem files are renamed, except those that have another name elsewhere: they are copied, as whoever has that
+    name may write to them.
 
+    :param source: a file or a folder that nobody writes to any more; it is to be removed afterwards.
     :raises FileNotFoundError: if there is no such output.
-    :raises DataError: if it holds what cannot be data; it names it.
+    :raises DataError: if it holds what cannot be data, or a link that leaves it; it names it.
     :raises StoreUnreachableError: if the store cannot be written.
     """
-    files = local_files(source)
-    digests = dict(zip(files, digest_files(list(files.values()), index), strict=True))
+    root = os.path.abspath(source)  # noqa: PTH100 -- thousands of files: Path is slow here
+    if os.path.islink(root):  # noqa: PTH114 -- as above
+        message = f"{root!r} is a link; write the output itself there"
+        raise DataError(message)
+    files = files_of(root)
+    content = digest_tree(files, index)
     target = layout.output(fingerprint, claim, name)
-    size = 0
-    for path in files.values():
-        size += path.stat().st_size
-        path.chmod(_READ_ONLY)
-    if _may_rename(store, source, files):
-        store.upload(source, target, move=True)
-    else:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda item: store.upload(item[1], f"{target}/{item[0]}".rstrip("/")), files.items()))
-    return content_of(digests, size)
+    if not files:
+        store.make_folder(target)
+    _for_each(partial(_upload, store, target), files.items(), parallel=store.local_root is None)
+    return content
 
 
 def verify(store: Store, path: str, content: Content) -> str | None:
     """Return what is wrong with a published output, or None; one listing, nothing is read."""
     sizes = store.sizes(path)
+    if not sizes and content.files:
+        return "it is gone"
     if len(sizes) < content.files:
-        lost = content.files - len(sizes)
-        return "it is gone" if not sizes else f"{lost} of its {content.files} files are gone"
+        return f"{content.files - len(sizes)} of its {content.files} files are gone"
     if len(sizes) > content.files:
         return f"it has {len(sizes)} files instead of {content.files}"
-    if (size := sum(sizes.values())) != content.size:
-        return f"it has {size} bytes instead of {content.size}"
-    if (kind := "file" if set(sizes) == {""} else "folder") != content.kind:
+    if (kind := "file" if sizes.keys() == {""} else "folder") != content.kind:
         return f"it is a {kind} instead of a {content.kind}"
+    if (size := sum(sizes.values())) != content.size:
+        return f"it is {size} bytes instead of {content.size}"
     return None
 
 
@@ -72,84 +80,56 @@ def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True)
     """Stage a file or a folder at a local path that does not exist yet.
 
     From the local disk by the first way that is safe: a clone, a hard link (to a file that nobody may write, unless
-    this is root, who may write all files), a copy.
+    this is root, who may write all files), a copy. What is staged never shares writable bytes with its source.
 
-    :param link: whether links are wanted at all; otherwise it is always a copy of its own.
+    :param link: whether the files may be shared and are read-only; otherwise each is a writable copy of its own.
     :raises FileNotFoundError: if there is nothing at the path.
     :raises DataError: if it cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not is_local(fs):
-        _download(fs, path, target)
-        return
-    for relative, source in local_files(Path(path)).items():
-        place = target / relative if relative else target
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _stage(source, place, link=link)
-    if Path(path).is_dir():
-        target.mkdir(exist_ok=True)
-
-
-def _may_rename(store: Store, source: Path, files: dict[str, Path]) -> bool:
-    """Say whether the tree can be moved as it is: no link in it, no name that the store spells differently."""
-    if store.local_root is None or source.is_symlink():
-        return False
-    return all(
-        not file.is_symlink() and (str(file.relative_to(source)) == relative or not relative)
-        for relative, file in files.items()
-    ) and not any(Path(parent, name).is_symlink() for parent, names, _ in os.walk(source) for name in names)
-
-
-def _stage(source: Path, target: Path, *, link: bool) -> None:
-    if link and (_clone(source, target) or _link(source, target)):
-        return
-    shutil.copyfile(source, target)
-    target.chmod(_READ_ONLY if link else 0o644)
-
-
-def _clone(source: Path, target: Path) -> bool:
-    """Share the blocks of a file on filesystems that copy them on writing."""
-    try:
-        with source.open("rb") as reader, target.open("xb") as writer:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-        target.chmod(_READ_ONLY)
-    except OSError:
-        target.unlink(missing_ok=True)
-        return False
-    return True
-
-
-def _link(source: Path, target: Path) -> bool:
-    status = source.stat()
-    if os.geteuid() == 0 or stat.S_IMODE(status.st_mode) & 0o222:
-        return False
-    try:
-        os.link(source, target, follow_symlinks=True)
-    except OSError:  # another filesystem, or one without links
-        return False
-    return True
-
-
-def _download(fs: AbstractFileSystem, path: str, target: Path) -> None:
     root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
     try:
-        with lock_of(fs):
-            if fs.isfile(root):
-                fs.get_file(root, str(target))
-                return
-            found = fs.find(root)
-            if not found:
-                raise FileNotFoundError(path)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda name: _get(fs, name, target / name[len(root) :].lstrip("/")), found))
-    except FileNotFoundError:
+        if is_local(fs):
+            _stage(root, target, Stager(link=link))
+        else:
+            _download(fs, root, target, Stager(link=link))
+    except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own
-        message = f"{path} cannot be read: {error}; see the credentials of its datastore"
+        message = f"{fs.unstrip_protocol(root)} cannot be fetched: {error}; see the access to it, and the space here"
         raise DataError(message) from error
 
 
-def _get(fs: AbstractFileSystem, name: str, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with lock_of(fs):
-        fs.get_file(name, str(place))
+def _upload(store: Store, target: str, item: tuple[str, TreeFile]) -> None:
+    relative, file = item
+    is_own = not file.linked and file.status.st_nlink == 1
+    store.upload(Path(file.path), _at(target, relative), move=is_own)
+
+
+def _stage(root: str, target: Path, stager: Stager) -> None:
+    files = files_of(root)
+    if files.keys() != {""}:
+        target.mkdir(exist_ok=True)
+    for relative, file in files.items():
+        stager.stage(file.path, file.status, _at(str(target), relative))
+
+
+def _download(fs: AbstractFileSystem, root: str, target: Path, stager: Stager) -> None:
+    sizes = retried(lambda: sizes_below(fs, root))
+    if sizes.keys() != {""}:
+        target.mkdir(exist_ok=True)
+    places = [(_at(root, relative), (_at(str(target), relative), size)) for relative, size in sizes.items()]
+    _for_each(lambda item: retried(lambda: stager.download(fs, item[0], *item[1])), places, parallel=True)
+
+
+def _for_each(action: Callable[[T], None], items: Iterable[T], *, parallel: bool) -> None:
+    if parallel:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(action, items))
+    else:
+        for item in items:
+            action(item)
+
+
+def _at(root: str, relative: str) -> str:
+    return f"{root}/{relative}" if relative else root

@@ -3,7 +3,7 @@
 Both have the same methods and take full paths. A file appears whole or not at all in either.
 """
 
-# ruff: noqa: D102, PTH103, PTH105, PTH108, PTH112, PTH113, PTH114, PTH116, PTH120, PTH123, PTH208 -- `Place` describes the methods; paths are plain strings
+# ruff: noqa: D102, PTH101, PTH103, PTH105, PTH108, PTH112, PTH113, PTH114, PTH116, PTH120, PTH123, PTH208 -- `Place` describes the methods; paths are plain strings
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
+_READ_ONLY = 0o444
+
+
 class Place(Protocol):
     """What `Store` needs of a filesystem."""
 
@@ -42,7 +45,7 @@ class Place(Protocol):
         """Write a file, whole or not at all."""
 
     def upload(self, source: str, path: str, *, move: bool) -> None:
-        """Copy a local file, or move it where that is possible."""
+        """Copy a local file, or move it where that is possible; it is never written again."""
 
     def sizes(self, path: str) -> dict[str, int]:
         """Return the bytes of every file at or below a path, by relative path."""
@@ -85,17 +88,10 @@ class LocalPlace:
 
     def upload(self, source: str, path: str, *, move: bool) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        if move:
-            try:
-                os.replace(source, path)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-            else:
-                return
-        with _appearing(path) as aside:
-            shutil.copyfile(source, aside)
-            shutil.copymode(source, aside)
+        if not (move and _moved(source, path)):
+            with _appearing(path) as aside:
+                shutil.copyfile(source, aside)
+                os.chmod(aside, _READ_ONLY)
 
     def sizes(self, path: str) -> dict[str, int]:
         try:
@@ -123,6 +119,18 @@ class LocalPlace:
         except FileNotFoundError:  # somebody else removes it, too
             if os.path.isdir(path):
                 self.remove(path)
+
+
+def _moved(source: str, path: str) -> bool:
+    """Rename a file, unless that would lead to another filesystem."""
+    try:
+        os.chmod(source, _READ_ONLY)
+        os.replace(source, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

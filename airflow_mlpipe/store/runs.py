@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def write_plan(store: Store, pipeline: str, run: str, plan: Mapping[str, Any]) -> None:
     """Keep the plan of a run; a later one of the same run replaces it."""
-    _write(store, layout.plan(pipeline, run), plan)
+    _write(store, layout.plan(pipeline, run), {"pipeline": pipeline, "run": run, **plan})
 
 
 def read_plan(store: Store, pipeline: str, run: str) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ def read_plan(store: Store, pipeline: str, run: str) -> dict[str, Any] | None:
 
 def write_pin(store: Store, pipeline: str, run: str, pin: Mapping[str, Any]) -> None:
     """Say that a run is under way and what it may use, before it looks anything up."""
-    _write(store, layout.pin(pipeline, run), pin)
+    _write(store, layout.pin(pipeline, run), {"pipeline": pipeline, "run": run, **pin})
 
 
 def read_pin(store: Store, pipeline: str, run: str) -> dict[str, Any] | None:
@@ -63,18 +63,33 @@ def read_latest(store: Store, pipeline: str, steps: Iterable[str]) -> dict[str, 
 
 
 def pipelines(store: Store) -> list[str]:
-    """Return the pipelines that have runs, sorted; names too long for a path are left out."""
-    return _names(store, layout.RUNS)
+    """Return the pipelines that have runs, sorted."""
+    found = set()
+    for segment in _segments(store, layout.RUNS):
+        folder = f"{layout.RUNS}/{segment}"
+        name = layout.name_of(segment)
+        runs_of = (f"{folder}/{run}" for run in _segments(store, folder)) if name is None else iter(())
+        found.add(name or next((known for run in runs_of if (known := _named_inside(store, run, "pipeline"))), segment))
+    return sorted(found)
 
 
 def runs(store: Store, pipeline: str) -> list[str]:
-    """Return the ids of the runs of a pipeline, sorted; names too long for a path are left out."""
-    return _names(store, layout.pipeline(pipeline))
+    """Return the ids of the runs of a pipeline, sorted."""
+    folder = layout.pipeline(pipeline)
+    segments = _segments(store, folder)
+    return sorted(layout.name_of(item) or _named_inside(store, f"{folder}/{item}", "run") or item for item in segments)
 
 
-def _names(store: Store, folder: str) -> list[str]:
-    named = (layout.name_of(segment) for segment in store.names(folder) if not segment.startswith("."))
-    return sorted(name for name in named if name is not None)
+def _segments(store: Store, folder: str) -> list[str]:
+    return [segment for segment in store.names(folder) if not segment.startswith(".")]
+
+
+def _named_inside(store: Store, run_folder: str, key: str) -> str | None:
+    """Return a name that was too long for a path, from what lies there."""
+    for file in ("pin.json", "plan.json"):
+        if body := _read(store, f"{run_folder}/{file}"):
+            return str(body[key])
+    return None
 
 
 def _write(store: Store, path: str, body: Mapping[str, Any]) -> None:

@@ -11,8 +11,7 @@ import io
 import json
 import shutil
 import tarfile
-import uuid
-from collections.abc import Mapping
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,9 @@ from airflow_mlpipe.fingerprint import encode
 from airflow_mlpipe.store import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_mlpipe.fingerprint import Value
     from airflow_mlpipe.store.store import Store
 
 FORMAT = 1
@@ -48,8 +50,8 @@ class Snapshot:
     @cached_property
     def digest(self) -> str:
         """The digest of the list of files: ``sha256:<hex>``."""
-        listed = [[path, source.digest, source.executable] for path, source in sorted(self.files.items())]
-        return "sha256:" + hashlib.sha256(encode({"snapshot": listed})).hexdigest()
+        listed: list[Value] = [[path, source.digest, source.executable] for path, source in sorted(self.files.items())]
+        return blob_digest(encode({"snapshot": listed}))
 
 
 def pack(store: Store, directory: Path, snapshot: Snapshot) -> None:
@@ -59,7 +61,10 @@ def pack(store: Store, directory: Path, snapshot: Snapshot) -> None:
     """
     if exists(store, snapshot.digest):
         return
-    store.write(layout.snapshot(snapshot.digest), _tar(directory, snapshot))
+    with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
+        packed = Path(folder, "snapshot.tar")
+        _write_tar(packed, directory, snapshot)
+        store.upload(packed, layout.snapshot(snapshot.digest), move=True)
     listed = {path: [source.digest, source.executable] for path, source in sorted(snapshot.files.items())}
     content = json.dumps({"format": FORMAT, "files": listed}, ensure_ascii=False).encode()
     store.write(layout.snapshot_manifest(snapshot.digest), content)
@@ -67,7 +72,7 @@ def pack(store: Store, directory: Path, snapshot: Snapshot) -> None:
 
 def exists(store: Store, digest: str) -> bool:
     """Say whether a snapshot is whole in the store."""
-    return store.exists(layout.snapshot_manifest(digest))
+    return store.exists(layout.snapshot_manifest(digest)) and store.exists(layout.snapshot(digest))
 
 
 def read(store: Store, digest: str) -> Snapshot:
@@ -77,29 +82,36 @@ def read(store: Store, digest: str) -> Snapshot:
     :raises RecordFormatError: if a newer version wrote it, or it is damaged.
     """
     path = layout.snapshot_manifest(digest)
-    data = store.read_json(path)
+    try:
+        data = store.read_json(path)
+    except RecordFormatError as error:
+        raise _damaged(store, digest, "its list of files is no JSON") from error
     if data.get("format") != FORMAT:
         message = f"{store.uri(path)} has format {data.get('format')!r}; this airflow-mlpipe reads {FORMAT}: upgrade it"
         raise RecordFormatError(message)
-    return Snapshot({name: SourceFile(*source) for name, source in data["files"].items()})
+    snapshot = Snapshot({name: SourceFile(*source) for name, source in data["files"].items()})
+    if snapshot.digest != digest:
+        raise _damaged(store, digest, "its list of files is not what its name says")
+    return snapshot
 
 
 def unpack(store: Store, digest: str, target: Path) -> None:
     """Make a folder hold a snapshot: a copy, which appears whole.
 
+    :param target: does not exist yet, or is empty.
     :raises FileNotFoundError: if the snapshot is not in the store.
-    :raises RecordFormatError: if it is damaged.
+    :raises RecordFormatError: if it is damaged; it is removed then, so that the next run packs it again.
     """
     snapshot = read(store, digest)
-    content = store.read(layout.snapshot(digest))
-    aside = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as packed:
+        with store.reader(layout.snapshot(digest)) as stream, tarfile.open(fileobj=stream, mode="r|") as packed:
             _extract(packed, snapshot, aside)
+        aside.chmod(_PROGRAM_MODE)
         aside.replace(target)
-    except (tarfile.TarError, KeyError, EOFError) as error:
-        message = f"snapshot {digest} in {store.url} is damaged: {error}; remove it, and clear the task that binds it"
-        raise RecordFormatError(message) from error
+    except (tarfile.TarError, EOFError) as error:
+        raise _damaged(store, digest, str(error)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -122,20 +134,22 @@ def get_blob(store: Store, digest: str) -> bytes:
 
     :raises FileNotFoundError: if it is not in the store.
     """
-    return store.read(layout.blob(digest))
+    content = store.read(layout.blob(digest))
+    if blob_digest(content) != digest:
+        message = f"{store.uri(layout.blob(digest))} is damaged; remove it, then run again"
+        raise RecordFormatError(message)
+    return content
 
 
-def _tar(directory: Path, snapshot: Snapshot) -> bytes:
+def _write_tar(packed: Path, directory: Path, snapshot: Snapshot) -> None:
     """Pack files in order, without times and owners, so that equal files make equal bytes."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path, source in sorted(snapshot.files.items()):
             content = _content(directory / path, source, path)
             member = tarfile.TarInfo(path)
             member.size = len(content)
             member.mode = _PROGRAM_MODE if source.executable else _FILE_MODE
             tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
 
 
 def _content(path: Path, source: SourceFile, name: str) -> bytes:
@@ -152,14 +166,31 @@ def _content(path: Path, source: SourceFile, name: str) -> bytes:
 
 def _extract(packed: tarfile.TarFile, snapshot: Snapshot, folder: Path) -> None:
     """Write the listed files, each checked against its digest; anything else in the tar is left out."""
-    folder.mkdir(parents=True)
-    for path, source in snapshot.files.items():
-        member = packed.extractfile(path)
-        content = member.read() if member else b""
+    missing = dict(snapshot.files)
+    for member in packed:
+        source = missing.pop(member.name, None)
+        stream = packed.extractfile(member) if source else None
+        if source is None or stream is None:
+            continue
+        content = stream.read()
         if blob_digest(content) != source.digest:
-            message = f"{path} is not what its digest says"
+            message = f"{member.name} is not what its digest says"
             raise tarfile.TarError(message)
-        target = folder / path
+        target = folder / member.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         target.chmod(_PROGRAM_MODE if source.executable else _FILE_MODE)
+    if missing:
+        message = f"{', '.join(sorted(missing)[:3])} is missing"
+        raise tarfile.TarError(message)
+
+
+def _damaged(store: Store, digest: str, what: str) -> RecordFormatError:
+    """Remove a damaged snapshot and return the error that says so."""
+    store.remove(layout.snapshot_manifest(digest))
+    store.remove(layout.snapshot(digest))
+    message = (
+        f"snapshot {digest} in {store.url} was damaged ({what}) and is removed; "
+        "run the pipeline again, or clear its task 'plan', and it is packed again"
+    )
+    return RecordFormatError(message)

@@ -129,11 +129,15 @@ class Store:
         return self._attempt("create", path, action)
 
     def upload(self, source: Path, path: str, *, move: bool = False) -> None:
-        """Copy a local file into the store; nobody ever sees half of it.
+        """Copy a local file into the store, read-only where that exists; nobody ever sees half of it.
 
         :param move: the source may be gone afterwards, as it is where a rename is enough.
         """
         self._attempt("write", path, lambda full: self._place.upload(os.fspath(source), full, move=move))
+
+    def make_folder(self, path: str) -> None:
+        """Make an empty folder, on filesystems that have such a thing."""
+        self._attempt("make", path, lambda full: self.fs.makedirs(full, exist_ok=True))
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the bytes of every file below a prefix by relative path, of a file itself as ``{"": bytes}``."""

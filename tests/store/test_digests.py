@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_mlpipe import fingerprint
 from airflow_mlpipe.exceptions import DataChangedError, DataError
-from airflow_mlpipe.store import digests
+from airflow_mlpipe.store import attempts, digests
 from airflow_mlpipe.store.digests import (
     Content,
     StatIndex,
@@ -261,7 +261,9 @@ def test_rule_5_an_object_has_the_digest_of_its_copy(tmp_path, protocol):
         digest_object(fs, f"{root}/nothing")
 
 
-def test_an_object_that_cannot_be_read_is_named():
+def test_an_object_that_cannot_be_read_is_named(monkeypatch):
+    monkeypatch.setattr(attempts, "PAUSES", (0,))
+
     class Down(type(fsspec.filesystem("memory"))):
         protocol = "down"
 

@@ -41,7 +41,7 @@ def test_an_output_tells_its_parts():
     assert layout.output_parts("log/ab") is None
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=14))
 def test_a_segment_leads_back_to_its_name(name):
     assert layout.name_of(layout.pipeline(name).rpartition("/")[2]) == name
 
