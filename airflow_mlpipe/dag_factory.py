@@ -133,7 +133,7 @@ class BrokenPipeline(DAG):
     def __init__(self, file: Path, error: str) -> None:
         super().__init__(dag_id="broken" if check_step_name(file.stem) else file.stem, schedule=None)
         self.definition_file = file
-        _Problem(task_id="problem", dag=self, error=error)
+        _Problem(task_id="problem", dag=self).error = error
 
     @property
     def relative_fileloc(self) -> str | None:
@@ -153,15 +153,14 @@ class _Problem(BaseOperator):
     """Says what is wrong when Airflow serializes it."""
 
     template_fields = ("problem",)
-
-    def __init__(self, *, error: str, **kwargs: Any) -> None:  # noqa: ANN401 -- as BaseOperator
-        super().__init__(**kwargs)
-        self.error = error
+    error = ""
 
     @property
     def problem(self) -> str:
-        """Nothing: asking for it raises what is wrong."""
-        raise SerializationError(self.error)
+        """Nothing: asking for it, once it is known what is wrong, raises that."""
+        if self.error:
+            raise SerializationError(self.error)
+        return ""
 
 
 def _operator(step: Step, pipeline: Pipeline, workspace: str | Path | None, place: Workspace, dag: DAG) -> StepOperator:
