@@ -19,4 +19,3 @@ def test_our_tasks_are_reused_and_the_ordinary_ones_run_as_ever(examples):
     assert run(examples) == dict.fromkeys(OURS, "ran")
     assert run(examples) == dict.fromkeys(OURS, "reused")
     assert run(examples, "--conf", '{"best": 5}') == {"transfer": "reused", "totals": "reused", "best": "ran"}
-    assert run(examples, "--conf", '{"orders": 600}') == dict.fromkeys(OURS, "ran")
