@@ -146,8 +146,8 @@ def sentence(reason: Reason) -> str:
         case "record" | "outputs" | "regenerate_outputs" | "allow_reuse" | "wait":
             return reason.what
     subject = _SUBJECTS.get(reason.component, reason.component).format(what=reason.what)
-    if reason.old is None and reason.new is None:
-        return f"{subject} changed"
+    if (reason.old is None) == (reason.new is None) and (reason.old is None or reason.component == "inputs"):
+        return f"{subject} changed"  # two digests would tell a person nothing
     if reason.old is None:
         return f"{subject} is new: {reason.new}"
     if reason.new is None:

@@ -126,7 +126,10 @@ def _decide(
     tasks = tasks_of(facts, regenerate, waits)
     history = History.read(site, pipeline.name, [task.spec.step for task in tasks], facts.scanned())
     look_up = StoreLookUp(site, pipeline.name, run, lambda spec: interpreter_for(spec.environment, site.store), not dry)
-    look_up.prefetch(history.fingerprints())
+    likely = history.fingerprints()
+    if not dry:
+        runs.write_pin(site.store, pipeline.name, run, {"run": run, "fingerprints": sorted(set(likely))})
+    look_up.prefetch(likely)
     decisions = planning.plan(tasks, facts.read_inputs, look_up.find, history.explain, site.store.uri)
     named = {decision.step: decision for decision in decisions}
     return (

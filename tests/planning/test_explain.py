@@ -71,7 +71,7 @@ def test_a_snapshot_that_is_gone_still_says_code():
         ("parameters", {"c": 1}, "parameter c: 1.0 -> 1"),
         ("parameters", {"c": 1.0, "d": "x"}, "parameter d is new: x"),
         ("parameters", {}, "parameter c is gone (was 1.0)"),
-        ("inputs", {"data": "sha256:" + "2" * 64}, "input data: 111111111111 -> 222222222222"),
+        ("inputs", {"data": "sha256:" + "2" * 64}, "input data changed"),
         ("environment", {**BASE["environment"], "python": "3.12.1"}, "environment python: 3.11.7 -> 3.12.1"),
         (
             "environment",
