@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from typer.testing import CliRunner
 
 from airflow_mlpipe.cli.app import app
+from airflow_mlpipe.cli.arguments import Moment, read_parameters
+from airflow_mlpipe.cli.project import Project as OpenProject
+from airflow_mlpipe.resolving.planner import RunPlan, make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from click.testing import Result
 
 PIPELINE = """\
 name: small
@@ -82,7 +83,7 @@ class Project:
         assert old in text
         self.write(path, text.replace(old, new))
 
-    def call(self, command: str, *arguments: str, code: int = 0) -> Result:
+    def call(self, command: str, *arguments: str, code: int = 0) -> Any:
         """Call a command on the pipeline, and expect an exit code."""
         return call(command, str(self.file), *arguments, code=code)
 
@@ -90,7 +91,7 @@ class Project:
         return json.loads(self.call(command, *arguments, "--json", code=code).stdout)
 
 
-def call(*arguments: str, code: int = 0) -> Result:
+def call(*arguments: str, code: int = 0) -> Any:
     """Call the command line in this process, and expect an exit code."""
     result = CliRunner().invoke(app, list(arguments))
     if result.exit_code != code:
@@ -105,3 +106,33 @@ def by_step(report: Any) -> dict[str, Any]:
 
 def outcomes(report: Any) -> dict[str, str]:
     return {step["step"]: step["outcome"] for step in report["steps"]}
+
+
+def opened(project: Project) -> OpenProject:
+    return OpenProject.open(project.file)
+
+
+def planned(project: Project, run: str = "manual__2025-01-01T00:00:00+00:00") -> RunPlan:
+    """Return the plan of a run in which everything has to run; it is not kept."""
+    found = opened(project)
+    values = Moment.now().values(read_parameters(found.pipeline, ()))
+    return make_plan(found.site, found.pipeline, run, values, dry=True)
+
+
+def note(outcome: str = "ran", **fields: Any) -> dict[str, Any]:
+    """Return a note as a step leaves it."""
+    content = {"kind": "file", "digest": "sha256:" + "1" * 64, "size": 1200, "files": 1}
+    return {
+        "outcome": outcome,
+        "fingerprint": "f" * 64,
+        "reasons": [{"component": "code", "what": "first.py", "old": "a", "new": "b"}],
+        "seconds": 1.5,
+        "outputs": {"clean": {"path": "outputs/f/c/clean", "content": content}},
+        "metrics": {"rmse": 0.5},
+        "made_by": {"pipeline": "small", "run": "manual__2025-01-01T00:00:00+00:00", "step": "first"},
+        **fields,
+    }
+
+
+def failed_note(error: str = "the command ended with exit code 3") -> dict[str, Any]:
+    return {"outcome": "failed", "error": error, "reasons": []}

@@ -70,7 +70,11 @@ def test_everything_that_happens_is_heard_in_order_and_the_state_is_kept(tmp_pat
 
 
 def test_an_error_is_forgotten_when_the_task_is_tried_again(tmp_path):
-    acts = (event(task="t", state="failed", error="no"), event(task="t", state="running"), event(run="r", state="success"))
+    acts = (
+        event(task="t", state="failed", error="no"),
+        event(task="t", state="running"),
+        event(run="r", state="success"),
+    )
     assert follow(script(tmp_path, *acts), Ear(), verbose=False).errors == {}
 
 

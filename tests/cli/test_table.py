@@ -80,7 +80,15 @@ def test_a_terminal_has_its_own_width_and_colour_unless_refused(monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, ""), (0, "0.0 s"), (0.44, "0.4 s"), (59.9, "59.9 s"), (125, "2 min 5 s"), (3600, "1 h 0 min"), (3779, "1 h 2 min")],
+    [
+        (None, ""),
+        (0, "0.0 s"),
+        (0.44, "0.4 s"),
+        (59.9, "59.9 s"),
+        (125, "2 min 5 s"),
+        (3600, "1 h 0 min"),
+        (3779, "1 h 2 min"),
+    ],
 )
 def test_a_time_is_said_as_people_say_it(seconds, text):
     assert duration(seconds) == text
