@@ -37,7 +37,8 @@ _PASSING = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-_ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, MlpipeError)
+_MISPLACED = (FileExistsError, IsADirectoryError, NotADirectoryError)
+_ANSWERS = (FileNotFoundError, MlpipeError)
 """What tells the caller something about a path, and nothing about the store."""
 
 
@@ -46,7 +47,7 @@ def attempt(url: str, what: str, action: Callable[[], T]) -> T:
 
     :param url: the filesystem, as a person knows it.
     :param what: what is tried, as in "read log/ab/...".
-    :raises FileNotFoundError: (and its like) as the filesystem does.
+    :raises FileNotFoundError: as the filesystem does.
     :raises StoreUnreachableError: for every other error, with the remedy.
     """
     try:
@@ -79,7 +80,8 @@ def may_pass(error: Exception) -> bool:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _PASSING
-    return not isinstance(error, PermissionError | TypeError | ValueError | NotImplementedError | ImportError)
+    faults = (*_MISPLACED, PermissionError, TypeError, ValueError, NotImplementedError, ImportError)
+    return not isinstance(error, faults)
 
 
 def unreachable(url: str, what: str, error: Exception) -> StoreUnreachableError:
@@ -99,4 +101,6 @@ def _remedy(error: Exception) -> str:
         return "free space there, or choose another store (MLPIPE_STORE, or `store` in the workspace)"
     if number in _REFUSED or isinstance(error, PermissionError):
         return "let this user read and write it, or choose another store (MLPIPE_STORE, or `store` in the workspace)"
+    if isinstance(error, _MISPLACED):
+        return "there is a file where a folder has to be, or a folder where a file has to be: choose another store"
     return "see that it is up and its credentials are right, then run again"

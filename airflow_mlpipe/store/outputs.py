@@ -56,7 +56,8 @@ def publish(  # noqa: PLR0913 -- where to and what
     target = layout.output(fingerprint, claim, name)
     if not files:
         store.make_folder(target)
-    _for_each(partial(_upload, store, target), files.items(), parallel=store.local_root is None)
+    copied_first = sorted(files.items(), key=lambda item: _is_own(item[1]))  # while what they lead to is still there
+    _for_each(partial(_upload, store, target), copied_first, parallel=store.local_root is None)
     return content
 
 
@@ -102,8 +103,12 @@ def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True)
 
 def _upload(store: Store, target: str, item: tuple[str, TreeFile]) -> None:
     relative, file = item
-    is_own = not file.linked and file.status.st_nlink == 1
-    store.upload(Path(file.path), _at(target, relative), move=is_own)
+    store.upload(Path(file.path), _at(target, relative), move=_is_own(file))
+
+
+def _is_own(file: TreeFile) -> bool:
+    """Say whether nobody can reach a file by another name."""
+    return not file.linked and file.status.st_nlink == 1
 
 
 def _stage(root: str, target: Path, stager: Stager) -> None:

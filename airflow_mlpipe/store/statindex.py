@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,14 +100,34 @@ class StatIndex:
 
     def _connection(self) -> sqlite3.Connection:
         """Return the connection of this thread of this process; one must not cross a fork."""
-        if getattr(self._local, "process", None) != os.getpid():
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is None or opened.process != os.getpid():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=20)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(_SCHEMA)
-            self._local.connection, self._local.process = connection, os.getpid()
-        return cast("sqlite3.Connection", self._local.connection)
+            opened = self._local.opened = _Opened(self._path)
+        return opened.connection
+
+
+class _Opened:
+    """A connection that is closed with its thread, by the process that opened it."""
+
+    inherited: ClassVar[list[sqlite3.Connection]] = []
+    """What a fork brought along: closing it here could disturb the parent, so it stays open until the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = os.getpid()
+        self.connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = OFF")
+        self.connection.execute(_SCHEMA)
+
+    def __del__(self) -> None:
+        connection: sqlite3.Connection | None = getattr(self, "connection", None)
+        if connection is None:
+            return
+        if self.process == os.getpid():
+            connection.close()
+        else:
+            self.inherited.append(connection)
 
 
 def _forget(connection: sqlite3.Connection, today: int) -> None:

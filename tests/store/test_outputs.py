@@ -119,6 +119,16 @@ def test_a_link_inside_becomes_what_it_leads_to(store, made, tmp_path):
     assert not any(path.is_symlink() for path in (tmp_path / "got").rglob("*"))
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_what_a_link_leads_to_is_copied_before_it_moves(local_store, tmp_path, number):
+    made = fill(tmp_path / "made", {f"folder{number}/a": b"1"})
+    for other in range(8):
+        if other != number:
+            (made / f"folder{other}").symlink_to(f"folder{number}")
+    put(local_store, made)
+    assert contents(local_store.local_root / PATH) == {f"folder{other}/a": b"1" for other in range(8)}
+
+
 def test_a_link_that_leaves_is_refused_and_nothing_is_published(store, made, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("mine")

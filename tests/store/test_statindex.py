@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sqlite3
@@ -104,5 +105,5 @@ def test_what_nobody_used_for_long_is_forgotten(index, tmp_path, monkeypatch):
     day = statindex.time.time() + (statindex.KEPT_DAYS + 1) * 86400
     monkeypatch.setattr(statindex.time, "time", lambda: day)
     index.put([("/new", b"1", "sha256:a")])
-    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite")) as connection:
         assert connection.execute("SELECT path FROM files").fetchall() == [(b"/new",)]
