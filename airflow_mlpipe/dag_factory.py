@@ -20,7 +20,8 @@ from airflow_mlpipe.definitions.graph import edges
 from airflow_mlpipe.exceptions import DefinitionError, MlpipeError
 from airflow_mlpipe.naming import check_step_name
 from airflow_mlpipe.operators.here import workspace_at
-from airflow_mlpipe.operators.plan import REGENERATE, PlanOperator
+from airflow_mlpipe.operators.plan import PlanOperator
+from airflow_mlpipe.operators.regenerate import REGENERATE
 from airflow_mlpipe.operators.step import StepOperator
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import Pipeline, parameter_values
-from airflow_mlpipe.exceptions import DataChangedError, DataError, PlanError
+from airflow_mlpipe.exceptions import DataChangedError, DataError
+from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.planning.plan import Task, fill_in
 from airflow_mlpipe.resolving.facts import Facts, read_inputs
 from airflow_mlpipe.resolving.planner import RunPlan
@@ -28,10 +29,14 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Bound:
-    """A step whose inputs are all known; ``scanned`` holds the files of the snapshots read for it."""
+    """A step whose inputs are all known.
+
+    ``scanned`` holds the files of the snapshots read for it, ``plan`` the id of the plan it follows.
+    """
 
     task: Task
     scanned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    plan: str = ""
 
 
 def bind_from_plan(  # noqa: PLR0913 -- what a planned step is bound from
@@ -44,17 +49,23 @@ def bind_from_plan(  # noqa: PLR0913 -- what a planned step is bound from
 ) -> Bound | None:
     """Return a step as the plan of its run bound it, with the outputs that came since.
 
-    Where the definition has changed since (the task was cleared later), the step is bound again, and the log says so.
+    Where the definition has changed since (the task was cleared later), or there is no plan (the store was emptied, or a
+    branch led here before it was made), the step is bound again, and the log says so.
 
     :returns: None if a step it takes data from was skipped and left no output.
-    :raises PlanError: if the run has no plan.
+    :raises PlanError: if a newer version wrote the plan.
     """
-    plan = _plan_of(site, run)
+    data = runs.read_plan(site.store, run.pipeline, run.run)
+    plan = RunPlan.from_json(data) if data else RunPlan(run.pipeline, run.run, "", {}, {})
     task = plan.tasks.get(run.step)
+    scanned: Mapping[str, Mapping[str, str]] = {}
     if plan.definition != pipeline.digest or task is None or not _has_code(site, task):
-        say("the definition or its code has changed since this run was planned: the step is bound again")
-        return _bind_again(site, run, pipeline, step, parameters, plan)
-    return _complete(site, task, _known_outputs(site, run, plan), {})
+        say("the step is bound again: its run has no plan of this definition, or the planned code is gone")
+        task, scanned = _bind_again(site, run, pipeline, step, parameters)
+    spec = fill_in(task.spec, _known_outputs(site, run, plan), site.store.uri)
+    if spec.waits_for():
+        return None
+    return Bound(replace(task, spec=read_inputs(site, spec)), scanned, plan.id)
 
 
 def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
@@ -75,30 +86,18 @@ def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
     return Bound(replace(task, spec=facts.read_inputs(spec)), facts.scanned())
 
 
-def _plan_of(site: Site, run: RunContext) -> RunPlan:
-    data = runs.read_plan(site.store, run.pipeline, run.run)
-    if data is None:
-        message = (
-            f"run {run.run} of {run.pipeline} has no plan in {site.store.url}: its task 'plan' must succeed first; "
-            "clear 'plan' if the store was emptied or moved"
-        )
-        raise PlanError(message)
-    return RunPlan.from_json(data)
-
-
 def _has_code(site: Site, task: Task) -> bool:
     return task.spec.code is None or snapshots.exists(site.store, task.spec.code)
 
 
-def _bind_again(  # noqa: PLR0913 -- see bind_from_plan
-    site: Site, run: RunContext, pipeline: Pipeline, step: Step, parameters: Mapping[str, Any], plan: RunPlan
-) -> Bound | None:
+def _bind_again(
+    site: Site, run: RunContext, pipeline: Pipeline, step: Step, parameters: Mapping[str, Any]
+) -> tuple[Task, Mapping[str, Mapping[str, str]]]:
     given = {name: value for name, value in parameters.items() if name in pipeline.parameters}
     facts = Facts(site, pipeline, run.values(parameter_values(pipeline, given)))
+    chosen = chosen_steps(parameters.get(REGENERATE), {known.name for known in pipeline.steps})
     task = _packed(facts, step)
-    earlier = plan.tasks.get(run.step)
-    task = replace(task, regenerate=bool(earlier and earlier.regenerate))
-    return _complete(site, task, _known_outputs(site, run, plan), facts.scanned())
+    return replace(task, regenerate=step.name in chosen), facts.scanned()
 
 
 def _packed(facts: Facts, step: Step) -> Task:
@@ -117,22 +116,17 @@ def _packed(facts: Facts, step: Step) -> Task:
 
 
 def _known_outputs(site: Site, run: RunContext, plan: RunPlan) -> dict[str, Mapping[str, OutputRef]]:
-    """Return the outputs of the steps that are done: what their notes say, else what the plan reused."""
-    notes = runs.read_notes(site.store, run.pipeline, run.run)
-    noted = {
-        step: {name: load_output(item) for name, item in note.get("outputs", {}).items()}
-        for step, note in notes.items()
-    }
-    return {**plan.reused(), **noted}
+    """Return the outputs of the steps that are done.
 
-
-def _complete(
-    site: Site, task: Task, outputs: Mapping[str, Mapping[str, OutputRef]], scanned: Mapping[str, Mapping[str, str]]
-) -> Bound | None:
-    spec = fill_in(task.spec, outputs, site.store.uri)
-    if spec.waits_for():
-        return None
-    return Bound(replace(task, spec=read_inputs(site, spec)), scanned)
+    What steps noted since the plan was made counts first, then what the plan reused, then what steps noted before: the
+    run was planned anew, and they were not cleared.
+    """
+    before: dict[str, Mapping[str, OutputRef]] = {}
+    since: dict[str, Mapping[str, OutputRef]] = {}
+    for step, note in runs.read_notes(site.store, run.pipeline, run.run).items():
+        outputs = {name: load_output(item) for name, item in note.get("outputs", {}).items()}
+        (since if note.get("plan") == plan.id else before)[step] = outputs
+    return {**before, **plan.reused(), **since}
 
 
 def _from_xcom(name: str, value: Any, wanted: InputSpec) -> InputSpec:

@@ -81,6 +81,7 @@ class Life:
     owner: Owner
     launch: Launch
     say: Callable[[str], None]
+    plan: str = ""
     reasons: tuple[Reason, ...] = ()
 
     def live(self, task: Task) -> Outcome:
@@ -100,7 +101,8 @@ class Life:
         return outcome
 
     def _note(self, note: Mapping[str, Any]) -> None:
-        runs.write_note(self.site.store, self.owner.pipeline, self.owner.run, self.owner.step, note)
+        owner = self.owner
+        runs.write_note(self.site.store, owner.pipeline, owner.run, owner.step, {**note, "plan": self.plan})
 
     def _outcome(self, task: Task) -> Outcome:
         decision = self._decide(task)

@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_mlpipe.definitions import parameter_values
-from airflow_mlpipe.exceptions import ParameterError
 from airflow_mlpipe.operators.announce import alias_of, announce
 from airflow_mlpipe.operators.here import open_site, workspace_at
+from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.operators.run_context import RunContext
 from airflow_mlpipe.operators.step import StepOperator, describe_output
 from airflow_mlpipe.planning.explain import summary
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from airflow_mlpipe.planning.plan import Decision
     from airflow_mlpipe.resolving.planner import RunPlan
     from airflow_mlpipe.resolving.site import Site
-
-REGENERATE = "regenerate_outputs"
-"""The name of the trigger form's switch: ``none``, ``all``, or a list of steps."""
 
 
 class PlanOperator(BaseOperator):
@@ -123,25 +120,6 @@ class PlanOperator(BaseOperator):
             )
             for key, value in {**outputs, BaseXCom.XCOM_RETURN_KEY: outputs}.items():
                 XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=name, run_id=ti.run_id)
-
-
-def chosen_steps(chosen: Any, names: set[str]) -> frozenset[str]:
-    """Return the steps that ``regenerate_outputs`` names: ``none``, ``all``, or a list of steps.
-
-    :raises ParameterError: if it names a step that does not exist.
-    """
-    wanted = [chosen] if isinstance(chosen, str) else list(chosen or [])
-    if wanted in ([], ["none"]):
-        return frozenset()
-    if wanted == ["all"]:
-        return frozenset(names)
-    if unknown := [name for name in wanted if name not in names]:
-        message = (
-            f"{REGENERATE} names no step of this pipeline: {', '.join(map(repr, unknown))}. "
-            f"Give none, all, or a list of: {', '.join(sorted(names))}"
-        )
-        raise ParameterError(message)
-    return frozenset(wanted)
 
 
 def foreign_upstream(operator: StepOperator) -> tuple[str, ...]:

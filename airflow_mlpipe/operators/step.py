@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,8 @@ class StepOperator(BaseOperator):
     def _life(self, run: RunContext, site: Site, bound: Bound) -> Life:
         history = History.read(site, run.pipeline, [run.step], bound.scanned)
         look_up = StoreLookUp(site, run.pipeline, run.run, lambda spec: interpreter_for(spec.environment, site.store))
-        return Life(site, look_up, history, run.owner(), lambda *call: self._launch(site, *call), self.log.info)
+        launch = partial(self._launch, site)
+        return Life(site, look_up, history, run.owner(), launch, self.log.info, plan=bound.plan)
 
     def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
         from airflow_mlpipe.launchers.choose import launcher_for  # noqa: PLC0415 -- heavy, needed only to run

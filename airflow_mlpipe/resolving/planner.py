@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ _ATTEMPTS = 3
 class RunPlan:
     """What a run of a pipeline shall do; kept as the run's ``plan.json``.
 
-    ``definition`` is the digest of the definition it was made from.
+    ``definition`` is the digest of the definition it was made from, ``id`` tells it from earlier plans of the same run.
     """
 
     pipeline: str
@@ -40,6 +41,7 @@ class RunPlan:
     tasks: Mapping[str, Task]
     decisions: Mapping[str, Decision]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def reused(self) -> dict[str, Mapping[str, OutputRef]]:
         """Return the outputs of the steps that need not run."""
@@ -49,6 +51,7 @@ class RunPlan:
         """Return the plan as plain JSON data."""
         return {
             "format": FORMAT,
+            "id": self.id,
             "pipeline": self.pipeline,
             "run": self.run,
             "definition": self.definition,
@@ -76,6 +79,7 @@ class RunPlan:
             {task.spec.step: task for task, _ in steps},
             {decision.step: decision for _, decision in steps},
             data["parameters"],
+            data["id"],
         )
 
 

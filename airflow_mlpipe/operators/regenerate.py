@@ -1,0 +1,29 @@
+"""The switch of the trigger form that makes steps run though nothing has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_mlpipe.exceptions import ParameterError
+
+REGENERATE = "regenerate_outputs"
+"""Its name; the value is ``none``, ``all``, or a list of steps."""
+
+
+def chosen_steps(chosen: Any, names: set[str]) -> frozenset[str]:
+    """Return the steps that ``regenerate_outputs`` names: ``none``, ``all``, or a list of steps.
+
+    :raises ParameterError: if it names a step that does not exist.
+    """
+    wanted = [chosen] if isinstance(chosen, str) else list(chosen or [])
+    if wanted in ([], ["none"]):
+        return frozenset()
+    if wanted == ["all"]:
+        return frozenset(names)
+    if unknown := [name for name in wanted if name not in names]:
+        message = (
+            f"{REGENERATE} names no step of this pipeline: {', '.join(map(repr, unknown))}. "
+            f"Give none, all, or a list of: {', '.join(sorted(names))}"
+        )
+        raise ParameterError(message)
+    return frozenset(wanted)
