@@ -87,7 +87,8 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
         **_given(max_active_runs=pipeline.max_active_runs),
         default_args=_given(owner=pipeline.owner),
     )
-    plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag)
+    tried = {name: getattr(pipeline, name) or getattr(place.defaults, name) for name in ("retries", "retry_delay")}
+    plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag, **_given(**tried))
     operators = {step.name: _operator(step, pipeline, workspace, place, dag) for step in pipeline.steps}
     for name, upstream in edges(pipeline).items():
         operators[name].set_upstream([operators[other] for other in upstream] or plan)
