@@ -87,8 +87,8 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
         **_given(max_active_runs=pipeline.max_active_runs),
         default_args=_given(owner=pipeline.owner),
     )
-    tried = {name: getattr(pipeline, name) or getattr(place.defaults, name) for name in ("retries", "retry_delay")}
-    plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag, **_given(**tried))
+    tries = {**_given(**_tries(place.defaults)), **_given(**_tries(pipeline))}
+    plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag, **tries)
     operators = {step.name: _operator(step, pipeline, workspace, place, dag) for step in pipeline.steps}
     for name, upstream in edges(pipeline).items():
         operators[name].set_upstream([operators[other] for other in upstream] or plan)
@@ -243,6 +243,10 @@ def callback(dotted: str | None) -> Callable[[Context], None] | None:
 
     call.__name__ = call.__qualname__ = name
     return call
+
+
+def _tries(settings: Any) -> dict[str, Any]:  # noqa: ANN401 -- a pipeline or a workspace's defaults
+    return {"retries": settings.retries, "retry_delay": settings.retry_delay}
 
 
 def _given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 -- arguments of anything
