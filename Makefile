@@ -21,6 +21,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # What the shell that called make has active is not what runs here.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
+# uv brings certificates of its own; those of the system also know the proxies of a company.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS := 1
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint bench constraints clean clean-all
 
