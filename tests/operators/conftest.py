@@ -35,7 +35,12 @@ class World:
         look_up = StoreLookUp(site, "p", run, lambda _: "python")
         history = History.read(site, "p", [step], {})
         return Life(
-            site, look_up, history, Owner.here("p", run, step, **owner), launch or self.writes("model"), self.said.append
+            site,
+            look_up,
+            history,
+            Owner.here("p", run, step, **owner),
+            launch or self.writes("model"),
+            self.said.append,
         )
 
     def writes(self, text: str, **result: Any) -> Any:
