@@ -1,0 +1,1 @@
+"""Runs beside the user's script: standard library and the store only."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from airflow_mlpipe.store.digests import Content
 
 VERSION = 1
+SPEC = "StepSpec"
+RESULT = "StepResult"
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module has attributes of any kind
@@ -177,7 +179,7 @@ def load_spec(data: Mapping[str, Any]) -> StepSpec:
 
     :raises RecordFormatError: if a newer version wrote it, or it is damaged.
     """
-    _check_version(data, "StepSpec")
+    _check_version(data, SPEC)
     try:
         return StepSpec(
             **{
@@ -189,7 +191,7 @@ def load_spec(data: Mapping[str, Any]) -> StepSpec:
             }
         )
     except (TypeError, KeyError, AttributeError) as error:
-        raise _damaged("StepSpec", error) from error
+        raise _damaged(SPEC, error) from error
 
 
 def load_result(data: Mapping[str, Any]) -> StepResult:
@@ -197,12 +199,12 @@ def load_result(data: Mapping[str, Any]) -> StepResult:
 
     :raises RecordFormatError: if a newer version wrote it, or it is damaged.
     """
-    _check_version(data, "StepResult")
+    _check_version(data, RESULT)
     try:
         outputs = {name: load_output(value) for name, value in data.get("outputs", {}).items()}
         return StepResult(**{"exit_code": None, **data, "tail": tuple(data.get("tail", ())), "outputs": outputs})
     except (TypeError, KeyError, AttributeError) as error:
-        raise _damaged("StepResult", error) from error
+        raise _damaged(RESULT, error) from error
 
 
 def load_input(data: Mapping[str, Any]) -> InputSpec:

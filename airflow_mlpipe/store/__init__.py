@@ -1,0 +1,1 @@
+"""The output store, on any fsspec filesystem."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +16,9 @@ from airflow_mlpipe.runtime.protocol import OutputRef, OutputSpec, StepResult, S
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.log import Owner
 from airflow_mlpipe.store.outputs import publish
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
