@@ -11,7 +11,7 @@ from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.store import log as fingerprint_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_mlpipe.store.log import Claim, Owner
     from airflow_mlpipe.store.store import Store
@@ -38,28 +38,25 @@ class Turn:
         self.say = say
 
     def take(self, *, until_commit: bool = True) -> Claim | Waited:
-        """Return the claim, or that its holder has committed meanwhile.
+        """Return the claim, or that a holder has committed meanwhile.
 
-        :param until_commit: whether a commit of the holder ends the wait; else only the claim does.
-        :raises StepError: if the holder that was waited for failed.
+        :param until_commit: whether a commit of a holder ends the wait; else only the claim does.
+        :raises StepError: if a holder that was waited for failed.
         """
         started = time.monotonic()
-        awaited: Claim | None = None
-        watch: fingerprint_log.Watch | None = None
+        awaited: dict[str, Claim] = {}
         pause = _FIRST_PAUSE
         while True:
             if claim := fingerprint_log.claim(self.store, self.fingerprint, self.owner):
-                if awaited is None:
-                    return claim
-                return self._after(awaited, claim, started, until_commit=until_commit)
-            log = fingerprint_log.Log.read(self.store, self.fingerprint)
-            holder = log.holder
+                return self._after(awaited, claim, started, until_commit=until_commit) if awaited else claim
+            holder = fingerprint_log.Log.read(self.store, self.fingerprint).holder
             if holder is None:
                 continue
-            if awaited is None or holder.id != awaited.id:
-                awaited, watch, pause = holder, fingerprint_log.Watch(self.store, holder), _FIRST_PAUSE
+            if holder.id not in awaited:
                 self.say(f"waits for {describe(holder.owner)}")
-            if watch and watch.expired() and (taken := self._take_over(holder)):
+                awaited[holder.id], pause = holder, _FIRST_PAUSE
+                watch = fingerprint_log.Watch(self.store, holder)
+            if watch.expired() and (taken := self._take_over(holder)):
                 return taken
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -68,16 +65,21 @@ class Turn:
         self.say(f"takes over from {describe(holder.owner)}, which has shown no sign of life")
         return fingerprint_log.take_over(self.store, self.fingerprint, holder, self.owner)
 
-    def _after(self, awaited: Claim, claim: Claim, started: float, *, until_commit: bool) -> Claim | Waited:
-        """Look at how the holder ended, now that the claim is ours."""
+    def _after(
+        self, awaited: Mapping[str, Claim], claim: Claim, started: float, *, until_commit: bool
+    ) -> Claim | Waited:
+        """Look at how those that were waited for ended, now that the claim is ours."""
         log = fingerprint_log.Log.read(self.store, self.fingerprint)
-        if until_commit and any(record.claim == awaited.id for record in log.records):
-            fingerprint_log.release(self.store, claim)
-            return Waited(awaited.owner, time.monotonic() - started)
-        if error := log.failure(awaited.id):
-            fingerprint_log.release(self.store, claim)
-            message = f"{describe(awaited.owner)}, which this step waited for, failed: {error}"
-            raise StepError(message)
+        if until_commit:
+            for record in log.records:
+                if holder := awaited.get(record.claim):
+                    fingerprint_log.release(self.store, claim)
+                    return Waited(holder.owner, time.monotonic() - started)
+        for holder in awaited.values():
+            if error := log.failure(holder.id):
+                fingerprint_log.release(self.store, claim)
+                message = f"{describe(holder.owner)}, which this step waited for, failed: {error}"
+                raise StepError(message)
         return claim
 
 

@@ -139,6 +139,34 @@ def test_a_waiter_fails_with_its_holder(world):
     holder.join(10)
 
 
+def test_every_waiter_fails_with_the_holder_and_none_runs_the_command_again(world):
+    started, go, errors = threading.Event(), threading.Event(), []
+
+    def slow(*_):
+        world.launched.append("slow")
+        started.set()
+        assert go.wait(10)
+        fails()
+
+    def live(run):
+        try:
+            world.life(run, launch=slow).live(task())
+        except StepError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=live, args=(f"r{number}",)) for number in range(5)]
+    threads[0].start()
+    assert started.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.5)
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert world.launched == ["slow"]
+    assert len(errors) == 5
+
+
 def test_a_later_try_of_the_same_task_supersedes_the_one_that_died(world):
     site = world.site()
     life = world.life("r1", task_instance="d/r1/train/-1", try_number=1)
