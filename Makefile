@@ -6,7 +6,7 @@
 # make clean   removes what these leave; the environment in .venv stays (make clean-all removes it too)
 #
 # The first of them makes .venv with everything at the versions of constraints.txt: some 200 MB to download.
-# PYTHON=python3.12 make demo   takes another Python (3.10 to 3.13).
+# make demo PYTHON=python3.12   takes another Python (3.10 to 3.13), where .venv is not there yet.
 
 PYTHON ?= python3
 MARKERS ?= not scheduler and not ui and not docker and not kubernetes and not s3 and not benchmark
@@ -45,21 +45,21 @@ test: setup
 	$(BIN)/python -m pytest -m "$(MARKERS)" $(TESTS)
 
 lint: setup
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@failed=0; for check in "ruff format --check" "ruff check" mypy lint-imports; do \
+	  echo "$$check"; $(BIN)/$$check || failed=1; \
+	done; exit $$failed
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m pytest -m benchmark -s --timeout=0 tests/benchmarks
 
-$(VENV)/.uv: constraints.txt
+# Made once, and from nothing: two Pythons mixed in one environment fail in odd places.
+$(VENV)/.uv:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	  echo "Python 3.10 to 3.13 is needed, and $(PYTHON) is `$(PYTHON) --version 2>&1`. Name another: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	@echo "Making $(VENV) with `$(PYTHON) --version` ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@touch $@
 
