@@ -62,8 +62,9 @@ def launch(project: Project, moment: Moment, conf: Mapping[str, Any], jobs: int)
 
     :param conf: the parameters and ``regenerate_outputs``, as the trigger form gives them.
     :param jobs: how many steps may run side by side; more than one needs an API server, which costs some seconds.
-    :raises AirflowError: if the private home cannot be used.
+    :raises AirflowError: if the private folder, or the Airflow in it, cannot be used.
     """
+    project.make_private()
     dag_file = _write_dag_file(project)
     port = free_port() if jobs > 1 else None
     variables = make_home(project.airflow_home, dag_file.parent, parallelism=jobs, port=port)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import find_workspace, load_pipeline, loads
-from airflow_mlpipe.exceptions import DefinitionError, Problem
+from airflow_mlpipe.exceptions import AirflowError, DefinitionError, Problem
 from airflow_mlpipe.resolving.site import Site
 
 if TYPE_CHECKING:
@@ -71,11 +71,18 @@ class Project:
         return {STORE_VARIABLE: self.site.store.url}
 
     def make_private(self) -> None:
-        """Make the private folder, unless it is there; git sees nothing of it."""
+        """Make the private folder, unless it is there; git sees nothing of it.
+
+        :raises AirflowError: if it cannot be made.
+        """
         ignore = self.private / ".gitignore"
-        if not ignore.exists():
-            self.private.mkdir(parents=True, exist_ok=True)
-            ignore.write_text("*\n")
+        try:
+            if not ignore.exists():
+                self.private.mkdir(parents=True, exist_ok=True)
+                ignore.write_text("*\n")
+        except OSError as error:
+            message = f"the folder {self.private} cannot be made ({error.strerror}): name another in {HOME_VARIABLE}"
+            raise AirflowError(message) from error
 
     def _storage_options(self, connection: str) -> Mapping[str, Any]:
         """Ask Airflow for a connection, in the private home unless this process has another one."""

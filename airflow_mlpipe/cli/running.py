@@ -64,7 +64,6 @@ def run(project: Project, request: Request) -> Ended:
 
     :raises AirflowError: if Airflow fails, other than by a step that does.
     """
-    project.make_private()
     planned = plan(project, request)
     if all(decision.choice == "reuse" for decision in planned.decisions.values()):
         _keep(project, planned)
@@ -89,13 +88,14 @@ def _run_dag(project: Project, request: Request) -> Ended:
 
     run_id = request.moment.run_id
     conf: dict[str, Any] = {**request.parameters, "regenerate_outputs": list(request.regenerate)}
-    launched = launch(project, request.moment, conf, request.jobs)
-    try:
-        with screen() as shown:
-            progress = Progress(shown, project.site.store, project.pipeline.name, run_id)
+    with screen() as shown:
+        progress = Progress(shown, project.site.store, project.pipeline.name, run_id)
+        progress.passes()
+        launched = launch(project, request.moment, conf, request.jobs)
+        try:
             followed = follow(launched, progress, verbose=request.verbose)
-    finally:
-        launched.stop()
+        finally:
+            launched.stop()
     return Ended(_report(project, run_id, followed, launched.log), launched.log)
 
 

@@ -78,13 +78,14 @@ def why(step: StepReport) -> str:
 
 
 def when(run: str) -> str:
-    """Return the local time of a run whose id tells it, else the id."""
+    """Return the local time of a run whose id tells it, without the date if that is today; else the id."""
     kind, _, text = run.partition("__")
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text).astimezone()
     except ValueError:
         return run
-    shown = moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    today = moment.date() == datetime.now().astimezone().date()
+    shown = moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
     return shown if kind == "manual" else f"{shown} ({kind})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,21 @@ def test_a_pipeline_without_requirements_has_nothing_to_lock(project):
 def test_a_project_is_made_once(tmp_path):
     assert "mlpipe run" in call("init", str(tmp_path / "p")).stderr
     assert "already" in call("init", str(tmp_path / "p"), code=2).stderr
+
+
+def test_up_starts_airflow_over_a_folder_of_dags_in_a_private_home(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("airflow_mlpipe.up.up", lambda *arguments: asked.append(arguments) or 0)
+    monkeypatch.chdir(tmp_path)
+    call("up")
+    call("up", "examples", "--port", "8090")
+    call("up", "--dags", "examples", "--home", "airflow")
+    home = tmp_path / ".mlpipe" / "up"
+    assert asked == [
+        (Path("dags"), home, None),
+        (Path("examples"), home, 8090),
+        (Path("examples"), Path("airflow"), None),
+    ]
 
 
 def test_planning_imports_neither_airflow_nor_anything_heavy(project):

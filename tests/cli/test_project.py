@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from airflow_mlpipe.cli.project import Project, default_private, workspace_file
-from airflow_mlpipe.exceptions import DefinitionError
+from airflow_mlpipe.exceptions import AirflowError, DefinitionError
 
 
 def test_private_things_lie_beside_the_definition(project):
@@ -73,6 +73,12 @@ def test_relative_paths_start_at_another_folder_if_one_is_named(project, tmp_pat
 def test_git_sees_nothing_of_the_private_folder(project):
     Project.open(project.file).make_private()
     assert (project.folder / ".mlpipe" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_private_folder_that_cannot_be_made_is_named_with_the_remedy(project):
+    project.write(".mlpipe", "a file")
+    with pytest.raises(AirflowError, match="MLPIPE_HOME"):
+        Project.open(project.file).make_private()
 
 
 def test_a_connection_is_asked_of_airflow_and_only_if_it_is_used(project):

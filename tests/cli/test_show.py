@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from airflow_mlpipe.cli.report import ERROR, RunReport, StepReport
 from airflow_mlpipe.cli.show import closing_line, outputs, when, why, write_run
 from airflow_mlpipe.planning.explain import Reason
@@ -50,3 +52,8 @@ def test_the_table_of_a_run_fits_80_columns(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["step", "outcome", "why", "time", "outputs"]
+
+
+def test_the_date_of_a_run_today_is_left_out():
+    now = datetime.now(timezone.utc)
+    assert when(f"manual__{now.isoformat()}") == now.astimezone().strftime("%H:%M:%S")
