@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -82,18 +81,3 @@ def test_what_is_no_terminal_gets_lines_only(capsys):
         shown.status("running")
         shown.line("done")
     assert capsys.readouterr().err == "done\n"
-
-
-def test_a_terminal_gets_a_living_last_line_that_goes(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    with screen() as shown:
-        shown.status("training [12 s]")
-        shown.line("clean [ran]")
-    assert "clean [ran]" in terminal.getvalue()
-    assert terminal.getvalue().endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
