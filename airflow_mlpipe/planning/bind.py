@@ -21,7 +21,7 @@ from airflow_mlpipe.runtime.protocol import (
     Reference,
     Scalar,
     StepSpec,
-    dump,
+    dump_command,
     text_of,
 )
 
@@ -138,7 +138,7 @@ def components(spec: StepSpec) -> dict[str, Any]:
     """
     return {
         "kind": spec.kind,
-        "command": dump(spec)["command"] if spec.command else [],
+        "command": dump_command(spec),
         "code": spec.code,
         "environment": _environment(spec.environment),
         "inputs": {name: given.content.digest if given.content else None for name, given in spec.inputs.items()},

@@ -95,25 +95,27 @@ def plan(
 
     :param uri_of: gives the URI of a path below the store's root.
     """
-    decided: dict[str, Decision] = {}
+    decisions: list[Decision] = []
+    reused: dict[str, Mapping[str, OutputRef]] = {}
     for task in tasks:
-        decided[task.spec.step] = _decide(task, decided, read_inputs, look_up, explain, uri_of)
-    return tuple(decided.values())
+        decision = _decide(task, reused, read_inputs, look_up, explain, uri_of)
+        decisions.append(decision)
+        if decision.choice == "reuse" and decision.found:
+            reused[decision.step] = decision.found.outputs
+    return tuple(decisions)
 
 
 def _decide(  # noqa: PLR0913 -- the four functions are one door to the outside
     task: Task,
-    decided: Mapping[str, Decision],
+    reused: Mapping[str, Mapping[str, OutputRef]],
     read_inputs: ReadInputs,
     look_up: LookUp,
     explain: Explain,
     uri_of: Callable[[str], str],
 ) -> Decision:
-    spec = fill_in(
-        task.spec, {name: d.found.outputs for name, d in decided.items() if d.choice == "reuse" and d.found}, uri_of
-    )
+    spec = fill_in(task.spec, reused, uri_of)
     upstream = (*spec.waits_for(), *task.run_after)
-    blocking = [name for name in upstream if name not in decided or decided[name].choice != "reuse"]
+    blocking = [name for name in upstream if name not in reused]
     depends_on = tuple(dict.fromkeys(blocking))
     if depends_on and (forced := forced_reason(task)):
         return Decision("run", spec, reasons=(forced,), depends_on=depends_on)

@@ -22,6 +22,8 @@ VERSION = 1
 SPEC = "StepSpec"
 RESULT = "StepResult"
 
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module has attributes of any kind
     """Offer `Content` too, imported when it is used: the supervisor starts without what digests need."""
@@ -174,6 +176,12 @@ def dump(message: StepSpec | StepResult | InputSpec | OutputRef | Content) -> di
     return data
 
 
+def dump_command(spec: StepSpec) -> list[Any]:
+    """Return the command of a spec as `dump` does."""
+    command: list[Any] = _plain(spec.command)
+    return command
+
+
 def load_spec(data: Mapping[str, Any]) -> StepSpec:
     """Return the `StepSpec` that `dump` wrote.
 
@@ -263,20 +271,29 @@ def step_variables(spec: StepSpec, paths: Mapping[tuple[str, str], str]) -> dict
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 -- any of the messages' fields
-    if isinstance(value, Reference):
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind is Reference:
         return {value.kind: value.name}
-    if is_dataclass(value) and not isinstance(value, type):
-        plain = {}
-        for item in fields(value):
-            content = _plain(getattr(value, item.name))
-            if content is not None and content not in ({}, []):
-                plain[item.name] = content
-        return plain
+    if names := _fields_of(kind):
+        plain = {name: _plain(getattr(value, name)) for name in names}
+        return {name: item for name, item in plain.items() if item or (item is not None and item not in ({}, []))}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def _fields_of(kind: type) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields, none for other types; plans have thousands of messages."""
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(item.name for item in fields(kind)) if is_dataclass(kind) else ()
+    return _FIELDS[kind]
 
 
 def _part(part: str | Mapping[str, str]) -> str | Reference:
