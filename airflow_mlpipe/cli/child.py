@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import AirflowError
+from airflow_mlpipe.quick_start import quicken
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> int:
     """Run the DAG of the order; return the exit code."""
     order = Order.from_json(arguments[0])
     signal.signal(signal.SIGTERM, _stop)
+    quicken(in_process=not order.parallel)
 
     from airflow.sdk.listener import get_listener_manager  # noqa: PLC0415 -- Airflow, in this process only
 

@@ -79,10 +79,11 @@ def launch(project: Project, moment: Moment, conf: Mapping[str, Any], jobs: int)
         jobs > 1,
     )
     run = [sys.executable, "-m", "airflow_mlpipe.cli.child", order.to_json()]
-    services = {"run": {"command": run, "log": str(folder / "run.log")}}
-    if jobs > 1:
+    services = {}
+    if jobs > 1:  # first, so that it ends last: what a run says at its end goes through it
         server = [sys.executable, "-m", "airflow", "api-server", "--apps", "execution"]
         services["api-server"] = {"command": server, "log": str(folder / "api-server.log")}
+    services["run"] = {"command": run, "log": str(folder / "run.log")}
     environment = {**process_environment(variables), **project.store_variables(), "PYTHONUNBUFFERED": "1"}
     keeper = _keep(services, environment)
     return Launched(keeper, folder / "run.log", folder / "events.jsonl")
