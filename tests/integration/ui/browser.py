@@ -95,10 +95,17 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def _holds(self, expression: str) -> bool:
+        """Say whether an expression is true; a page that is just being left has no answer."""
+        try:
+            return bool(self.evaluate(f"Boolean({expression})"))
+        except AssertionError:
+            return False
+
     def until(self, expression: str, seconds: float = 30) -> None:
         """Wait until a JavaScript expression is true; on failure there is a screenshot of what was there instead."""
         end = time.monotonic() + seconds
-        while not self.evaluate(f"Boolean({expression})"):
+        while not self._holds(expression):
             if time.monotonic() > end:
                 picture = self.screenshot("failed")
                 message = f"not within {seconds:.0f} s on {self.address}: {expression[-200:]}; see {picture}"
