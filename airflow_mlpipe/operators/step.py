@@ -20,7 +20,7 @@ from airflow_mlpipe.operators.run_context import RunContext
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
-from airflow_mlpipe.runtime.protocol import dump
+from airflow_mlpipe.runtime.protocol import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.operators.binding import Bound
     from airflow_mlpipe.operators.life import Outcome
     from airflow_mlpipe.resolving.site import Site
-    from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec
+    from airflow_mlpipe.runtime.protocol import Argument, OutputRef, Reference, StepResult, StepSpec
 
 
 class StepOperator(BaseOperator):
@@ -148,8 +148,7 @@ class StepOperator(BaseOperator):
 
     def _show(self, outcome: Outcome, site: Site) -> None:
         """Fill the template fields, which the page Rendered Templates shows."""
-        message = dump(outcome.spec)
-        self.command = " ".join(_argument(argument) for argument in message.get("command", []))
+        self.command = " ".join(_shown(argument, outcome.spec) for argument in outcome.spec.command)
         self.inputs = {name: given.uri for name, given in outcome.spec.inputs.items()}
         self.outputs = {name: describe_output(output, site) for name, output in outcome.outputs.items()}
         self.components = {"fingerprint": outcome.fingerprint, **components(outcome.spec)}
@@ -171,5 +170,18 @@ def describe_output(output: OutputRef, site: Site) -> dict[str, Any]:
     return described
 
 
-def _argument(parts: Sequence[Any]) -> str:
-    return "".join(part if isinstance(part, str) else "<{} {}>".format(*next(iter(part.items()))) for part in parts)
+def _shown(argument: Argument, spec: StepSpec) -> str:
+    """Return an argument with the values the step had; inputs and outputs by name, their paths are gone by now."""
+    return "".join(part if isinstance(part, str) else _value(part, spec) for part in argument)
+
+
+def _value(part: Reference, spec: StepSpec) -> str:
+    match part.kind:
+        case "parameter":
+            return text_of(spec.parameters[part.name])
+        case "run":
+            return spec.run[part.name]
+        case "interpreter":
+            return "python"
+        case kind:
+            return f"<{kind} {part.name}>"
