@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import DataError, RecordFormatError
@@ -16,6 +16,7 @@ from airflow_mlpipe.runtime.observe import current
 from airflow_mlpipe.store import log as fingerprint_log
 from airflow_mlpipe.store import outputs as published
 from airflow_mlpipe.store import runs, snapshots
+from airflow_mlpipe.store.digests import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -78,11 +79,12 @@ class StoreLookUp:
             outputs = outputs_of(record)
         except RecordFormatError as error:
             return Missing((Reason("record", str(error)),))
-        if damage := self._damage(outputs):
+        there, damage = self._there(outputs)
+        if damage:
             if self.voiding:
                 fingerprint_log.void(self.site.store, record.fingerprint, record.number, damage[0].what)
             return Missing(damage)
-        return found(record, outputs, self._undelivered(outputs, spec))
+        return found(record, there, self._undelivered(there, spec))
 
     def _changed_software(self, record: Record, spec: StepSpec) -> tuple[Reason, ...]:
         """Compare the distributions the step imported with those installed now (rule 4)."""
@@ -102,25 +104,34 @@ class StoreLookUp:
             known.update(current(interpreter, unknown))
         return known
 
-    def _damage(self, outputs: Mapping[str, OutputRef]) -> tuple[Reason, ...]:
+    def _there(self, outputs: Mapping[str, OutputRef]) -> tuple[dict[str, OutputRef], tuple[Reason, ...]]:
+        """Return the outputs as they are now, and what is wrong with those that are damaged or gone."""
+        there: dict[str, OutputRef] = {}
         reasons = []
         for name, output in outputs.items():
-            problem = self._moved(output) if output.token is not None else self._lost(output)
-            if problem:
-                reasons.append(Reason("outputs", f"output {name} of the earlier run: {problem}"))
-        return tuple(reasons)
+            state = self._lost(output) if output.token is None else self._moved(output)
+            if isinstance(state, str):
+                reasons.append(Reason("outputs", f"output {name} of the earlier run: {state}"))
+            else:
+                there[name] = state or output
+        return there, tuple(reasons)
 
     def _lost(self, output: OutputRef) -> str | None:
         return published.verify(self.site.store, output.path, output.content)
 
-    def _moved(self, output: OutputRef) -> str | None:
-        """Say what happened to the destination of a transfer (rule 13)."""
+    def _moved(self, output: OutputRef) -> OutputRef | str:
+        """Return the destination of a transfer with its version now, or what happened to it (rule 13).
+
+        On the local disk its content counts, which the stat index knows: a time says too little there (a change that
+        keeps it is a change) and too much (a touched file is the same). Elsewhere its version does.
+        """
         try:
             fs, path = self.site.open_uri(output.path, output.datastore)
             token = token_now(fs, path)
         except DataError as error:
             return str(error)
-        return None if token == output.token else f"{output.path} is no longer what was copied there"
+        same = self.site.holds(output.path, output.datastore, output.content) if is_local(fs) else token == output.token
+        return replace(output, token=token) if same else f"{output.path} is no longer what was copied there"
 
     def _undelivered(self, outputs: Mapping[str, OutputRef], spec: StepSpec) -> tuple[str, ...]:
         if spec.kind == "data_transfer":
