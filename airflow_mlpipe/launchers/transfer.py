@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.exceptions import DataChangedError, DataError
 from airflow_mlpipe.resolving.references import token_now
 from airflow_mlpipe.runtime.protocol import OutputRef, StepResult
 from airflow_mlpipe.store.transfer import mirror
@@ -24,6 +24,7 @@ class TransferLauncher:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self._killed = False
 
     def launch(
         self,
@@ -40,13 +41,26 @@ class TransferLauncher:
             raise DataError(message)
         started = time.monotonic()
         source_fs, source_path = self.site.open_uri(source.uri, source.datastore)
-        target_fs, target_path = self.site.open_uri(target.destination, target.datastore)
+        target_fs, target_path = self.site.open_destination(target.destination, target.datastore)
         log(f"copies {source.uri} to {target.destination}")
-        done = mirror(source_fs, source_path, target_fs, target_path, source.content, index=self.site.index, say=log)
+        done = mirror(
+            source_fs,
+            source_path,
+            target_fs,
+            target_path,
+            source.content,
+            index=self.site.index,
+            say=log,
+            stopped=lambda: self._killed,
+        )
+        if source.token is not None and token_now(source_fs, source_path) != source.token:
+            message = f"{source.uri} has changed since the step was bound; run the step again"
+            raise DataChangedError(message)
         token = token_now(target_fs, target_path)
         log(f"sent {done.sent_files} files, {done.sent_bytes} bytes")
         output = OutputRef(target.destination, done.content, target.datastore, token)
         return StepResult(exit_code=0, seconds=time.monotonic() - started, outputs={DATA: output})
 
     def kill(self) -> None:
-        """Nothing outlives this process: what was sent so far is not sent again by the next try."""
+        """End the transfer before its next block; what has arrived whole is not sent again by the next try."""
+        self._killed = True

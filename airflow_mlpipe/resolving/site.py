@@ -11,6 +11,7 @@ from fsspec.core import url_to_fs
 
 from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path
+from airflow_mlpipe.store.sides import Side, refuse_overlap
 from airflow_mlpipe.store.store import Store
 from airflow_mlpipe.store.transfer import mirror
 
@@ -93,9 +94,18 @@ class Site:
 
         :raises DataError: if the output cannot be read or the destination cannot be written.
         """
-        source_fs, source = self.store.fs, f"{self.store.root}/{output.path}"
-        target_fs, target = self.open_uri(uri, datastore)
+        source_fs, source = self.store.fs, self.store.full(output.path)
+        target_fs, target = self.open_destination(uri, datastore)
         mirror(source_fs, source, target_fs, target, output.content, index=self.index)
+
+    def open_destination(self, uri: str, datastore: str | None) -> tuple[AbstractFileSystem, str]:
+        """Return the filesystem and path of a URI that is to be overwritten.
+
+        :raises DataError: if nothing can open it, or it would overwrite the output store.
+        """
+        fs, path = self.open_uri(uri, datastore)
+        refuse_overlap(Side(self.store.fs, self.store.root), Side(fs, path), f"the output store {self.store.url}", uri)
+        return fs, path
 
 
 def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Content",
     "StatIndex",
+    "blocks",
     "content_of",
     "digest_files",
     "digest_object",
     "digest_path",
+    "digest_remote_file",
     "digest_tree",
     "folder_digest",
     "is_local",
@@ -123,7 +125,7 @@ def digest_object(fs: AbstractFileSystem, path: str) -> Content:
         with ThreadPoolExecutor(_READERS) as pool:
             full = [f"{root}/{name}" if name else root for name in sizes]
             digests = dict(
-                zip(sizes, pool.map(lambda name: retried(lambda: _digest_object(fs, name)), full), strict=True)
+                zip(sizes, pool.map(lambda name: retried(lambda: digest_remote_file(fs, name)), full), strict=True)
             )
     except (FileNotFoundError, DataError):
         raise
@@ -222,14 +224,16 @@ def _digest_descriptor(number: int, size: int) -> str:
     return _named(digest.hexdigest())
 
 
-def _digest_object(fs: AbstractFileSystem, path: str) -> str:
+def digest_remote_file(fs: AbstractFileSystem, path: str) -> str:
+    """Return the digest of one file of any filesystem."""
     digest = hashlib.sha256()
-    for block in _blocks(fs, path):
+    for block in blocks(fs, path):
         digest.update(block)
     return _named(digest.hexdigest())
 
 
-def _blocks(fs: AbstractFileSystem, path: str) -> Iterator[bytes]:
+def blocks(fs: AbstractFileSystem, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file of any filesystem, piece by piece."""
     if isinstance(fs, MemoryFileSystem):  # its readers of one file share one position
         with lock_of(fs):
             yield bytes(fs.cat_file(path))

@@ -1,30 +1,28 @@
-"""Mirrors a file or a folder from one filesystem to another: streamed, in parallel, restartable, verified by digest."""
+"""Mirrors a file or a folder from one filesystem to another: streamed, in parallel, restartable, verified by digest.
+
+Nothing is synced to the disk: after a loss of power, what had not reached it is short or missing, and is sent again.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fsspec.implementations.local import LocalFileSystem
-
-from airflow_mlpipe.exceptions import DataChangedError, DataError
-from airflow_mlpipe.store.digests import Content, digest_files, folder_digest
-from airflow_mlpipe.store.tree import files_of
+from airflow_mlpipe.exceptions import DataChangedError, DataError, MlpipeError
+from airflow_mlpipe.store.attempts import retried
+from airflow_mlpipe.store.digests import content_of
+from airflow_mlpipe.store.sides import Side, refuse_overlap
+from airflow_mlpipe.store.streaming import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fsspec import AbstractFileSystem
 
-    from airflow_mlpipe.store.digests import StatIndex
+    from airflow_mlpipe.store.digests import Content, StatIndex
 
 _THREADS = 8
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,6 @@ class Mirrored:
     sent_bytes: int
 
 
-@dataclass(frozen=True)
-class _Job:
-    source_fs: AbstractFileSystem
-    target_fs: AbstractFileSystem
-    index: StatIndex | None
-
-
 def mirror(  # noqa: PLR0913 -- two places, and what is known of the first
     source_fs: AbstractFileSystem,
     source: str,
@@ -52,141 +43,62 @@ def mirror(  # noqa: PLR0913 -- two places, and what is known of the first
     *,
     index: StatIndex | None = None,
     say: Callable[[str], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Mirrored:
     """Make a destination hold what a source holds, and nothing else.
 
     Files that are there already and equal are not sent again, so a transfer that was broken off goes on where it was.
-    Each file appears whole or not at all.
+    Each file appears whole or not at all. Links inside the destination are removed, never followed.
 
     :param expected: what the source was bound as; a source that is something else by now is refused.
-    :raises DataChangedError: if the source is not what was expected.
+    :param stopped: asked between two blocks; where it says so, the transfer ends with an error.
+    :raises DataChangedError: if the source is not what was expected, or changes meanwhile.
     :raises DataError: if the source is missing, either side cannot be read or written, one lies inside the other, or
         a file arrived different from what was sent.
     """
-    job = _Job(source_fs, target_fs, index)
+    here, there = Side(source_fs, source), Side(target_fs, target)
     try:
-        files = _files(source_fs, source)
-        _refuse_overlap(source_fs, source, target_fs, target)
-        single = set(files) == {""}
-        present = {} if single else _present(target_fs, target)
+        refuse_overlap(here, there, f"the source {here}", str(there))
         with ThreadPoolExecutor(_THREADS) as pool:
-            there = dict(zip(files, pool.map(lambda path: _same(job, files, path, target), files), strict=True))
-            sent = [path for path, digest in there.items() if digest is None]
-            say(f"{len(files) - len(sent)} of {len(files)} files are there already")
-            digests = dict(
-                zip(sent, pool.map(lambda path: _send(job, files[path], _at(target, path)), sent), strict=True)
-            )
-        for path in sorted(set(present) - set(files)):
-            target_fs.rm_file(_at(target, path))
-    except (OSError, ValueError) as error:
-        message = f"cannot copy {source} to {target}: {error}"
-        raise DataError(message) from error
-    content = _content({**there, **digests}, files)
-    if expected is not None and expected.digest.startswith("sha256:") and content.digest != expected.digest:
-        message = f"{source} has changed since the step was bound; run the step again"
-        raise DataChangedError(message)
-    return Mirrored(content, len(sent), sum(files[path][1] for path in sent))
-
-
-def _files(fs: AbstractFileSystem, root: str) -> dict[str, tuple[str, int]]:
-    """Return every file of a source: relative path -> (path, bytes); the path of a single file is empty."""
-    if isinstance(fs, LocalFileSystem):
-        return {relative: (file.path, file.status.st_size) for relative, file in files_of(root).items()}
-    root = root.rstrip("/")
-    if fs.isfile(root):
-        return {"": (root, fs.size(root))}
-    found = {path: info["size"] for path, info in fs.find(root, detail=True).items()}
-    if not found:
-        message = f"there is nothing at {root}"
-        raise DataError(message)
-    prefix = fs._strip_protocol(root).rstrip("/") + "/"  # noqa: SLF001 -- fsspec's own way to compare paths
-    return {path.removeprefix(prefix): (path, size) for path, size in found.items()}
-
-
-def _present(fs: AbstractFileSystem, root: str) -> dict[str, int]:
-    """Return what lies at a destination: relative path -> bytes. A file where a folder shall be is in the way."""
-    if not fs.exists(root):
-        return {}
-    if fs.isfile(root):
-        fs.rm_file(root)
-        return {}
-    prefix = fs._strip_protocol(root).rstrip("/") + "/"  # noqa: SLF001 -- as above
-    return {path.removeprefix(prefix): info["size"] for path, info in fs.find(root, detail=True).items()}
-
-
-def _refuse_overlap(source_fs: AbstractFileSystem, source: str, target_fs: AbstractFileSystem, target: str) -> None:
-    if type(source_fs) is not type(target_fs):
-        return
-    first, second = source.rstrip("/") + "/", target.rstrip("/") + "/"
-    if isinstance(source_fs, LocalFileSystem):
-        first, second = os.path.realpath(source) + "/", os.path.realpath(target) + "/"
-    if first.startswith(second) or second.startswith(first):
-        message = f"source and destination lie inside one another: {source}, {target}; choose another destination"
-        raise DataError(message)
-
-
-def _same(job: _Job, files: Mapping[str, tuple[str, int]], path: str, target: str) -> str | None:
-    """Return the digest of a file that is at its destination already, or None where it must be sent."""
-    source, size = files[path]
-    place = _at(target, path)
-    try:
-        info = job.target_fs.info(place)
-    except FileNotFoundError:
-        return None
-    if info["type"] == "directory":
-        job.target_fs.rm(place, recursive=True)
-        return None
-    if info["size"] != size:
-        return None
-    digest = _digest(job.source_fs, source, job.index)
-    return digest if digest == _digest(job.target_fs, place, job.index) else None
-
-
-def _send(job: _Job, source: tuple[str, int], place: str) -> str:
-    """Copy one file, whole or not at all; return the digest of what arrived."""
-    local = isinstance(job.target_fs, LocalFileSystem)
-    aside = f"{os.path.dirname(place)}/.{uuid.uuid4().hex}.part" if local else place  # noqa: PTH120 -- any filesystem
-    job.target_fs.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH120 -- as above
-    sent = hashlib.sha256()
-    try:
-        with job.source_fs.open(source[0], "rb") as reader, job.target_fs.open(aside, "wb") as writer:
-            while block := reader.read(_BLOCK):
-                sent.update(block)
-                writer.write(block)
-        digest = f"sha256:{sent.hexdigest()}"
-        _verify(job.target_fs, aside, digest, place)
-        if local:
-            os.replace(aside, place)  # noqa: PTH105 -- plain strings of the filesystem
-    except BaseException:
-        if local and os.path.exists(aside):  # noqa: PTH110 -- as above
-            os.unlink(aside)  # noqa: PTH108 -- as above
+            mirrored = _mirror(here, there, index, pool, say, stopped)
+    except DataChangedError:
         raise
-    return digest
+    except Exception as error:  # each filesystem has errors of its own
+        reason = str(error) if isinstance(error, MlpipeError) else f"{type(error).__name__}: {error}"
+        message = f"cannot copy {here} to {there}: {reason}"
+        raise DataError(message) from error
+    if expected and expected.digest.startswith("sha256:") and mirrored.content.digest != expected.digest:
+        message = f"{here} has changed since the step was bound; run the step again"
+        raise DataChangedError(message)
+    return mirrored
 
 
-def _verify(fs: AbstractFileSystem, path: str, digest: str, place: str) -> None:
-    if _digest(fs, path, None) != digest:
-        message = f"{place} arrived different from what was sent; copy it again"
-        raise DataError(message)
+def _mirror(  # noqa: PLR0913 -- see above
+    source: Side,
+    target: Side,
+    index: StatIndex | None,
+    pool: ThreadPoolExecutor,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool],
+) -> Mirrored:
+    files, present = source.files(), target.present()
+    list(pool.map(target.remove, sorted(present.keys() - files.keys())))
+    same = _same(source, target, index, pool, {path for path, size in files.items() if present.get(path) == size})
+    missing = [path for path in files if path not in same]
+    say(f"{len(same)} of {len(files)} files are there already")
+    stream = Stream(source, target, stopped)
+    sent = pool.map(lambda path: retried(lambda: stream.send(path, files[path])), missing)
+    digests = {**same, **dict(zip(missing, stream.or_end(sent), strict=True))}
+    if not files:
+        target.make_folder()
+    return Mirrored(content_of(digests, sum(files.values())), len(missing), sum(files[path] for path in missing))
 
 
-def _digest(fs: AbstractFileSystem, path: str, index: StatIndex | None) -> str:
-    if isinstance(fs, LocalFileSystem):
-        return digest_files([Path(path)], index)[0]
-    digest = hashlib.sha256()
-    with fs.open(path, "rb") as reader:
-        while block := reader.read(_BLOCK):
-            digest.update(block)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _content(digests: Mapping[str, str | None], files: Mapping[str, tuple[str, int]]) -> Content:
-    known = {path: digest for path, digest in digests.items() if digest is not None}
-    size = sum(length for _, length in files.values())
-    if set(known) == {""}:
-        return Content("file", known[""], size, 1)
-    return Content("folder", folder_digest(known), size, len(files))
-
-
-def _at(root: str, path: str) -> str:
-    return f"{root.rstrip('/')}/{path}" if path else root
+def _same(
+    source: Side, target: Side, index: StatIndex | None, pool: ThreadPoolExecutor, paths: set[str]
+) -> Mapping[str, str]:
+    """Return the files, of some that have the same size at both ends, that are equal, with their digests."""
+    ordered = sorted(paths)
+    ours = source.digests([source.found_at(path) for path in ordered], index, pool)
+    theirs = target.digests([target.at(path) for path in ordered], index, pool)
+    return {path: mine for path, mine, other in zip(ordered, ours, theirs, strict=True) if mine == other}
