@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
@@ -14,3 +15,11 @@ class MlpipePlugin(AirflowPlugin):
 
     name = "mlpipe"
     operator_extra_links: ClassVar[list[Any]] = [MadeByLink()]
+
+    @classmethod
+    def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
+        """Import what DAG files and tasks need while a component starts, once, and not in each process it forks.
+
+        That is a third of a second a task, most of what deciding reuse would cost.
+        """
+        import_module("airflow_mlpipe.dag_factory")
