@@ -152,7 +152,7 @@ def _settings(home: Path, dags_folder: Path, kept: Mapping[str, str]) -> dict[st
     bundle = {
         "name": "dags-folder",
         "classpath": LOCAL_BUNDLE,
-        "kwargs": {"path": str(dags_folder), "refresh_interval": 2},
+        "kwargs": {"path": str(dags_folder)},
     }
     return {
         "core.dags_folder": str(dags_folder),
@@ -182,6 +182,9 @@ def _settings(home: Path, dags_folder: Path, kept: Mapping[str, str]) -> dict[st
         "dag_processor.dag_bundle_config_list": json.dumps([bundle]),
         "dag_processor.dag_bundle_storage_path": str(home / "bundles"),
         "dag_processor.bundle_refresh_check_interval": "1",
+        # A new DAG file shows after this time at most. Each look also forgets the import errors of definitions, until
+        # the file that loads them is parsed again.
+        "dag_processor.refresh_interval": "30",
         # A changed DAG file is parsed at once anyway; this is for what it reads, the definitions in YAML.
         "dag_processor.min_file_process_interval": "5",
     }

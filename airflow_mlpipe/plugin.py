@@ -17,7 +17,7 @@ class MlpipePlugin(AirflowPlugin):
     operator_extra_links: ClassVar[list[Any]] = [MadeByLink()]
 
     @classmethod
-    def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
+    def on_load(cls, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 -- as Airflow calls it
         """Import what DAG files and tasks need while a component starts, once, and not in each process it forks.
 
         That is a third of a second a task, most of what deciding reuse would cost.

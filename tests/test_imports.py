@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("kubernetes", "docker", "airflow.providers.docker", "airflow.providers.cncf", "uv", "sklearn", "rich", "typer")
+HEAVY = ("kubernetes", "docker", "buildkit", "boto3", "sklearn", "typer", "airflow_mlpipe.launchers.local")
 
 
 def modules_after(statement: str, tmp_path) -> set[str]:

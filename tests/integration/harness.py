@@ -22,6 +22,7 @@ FAST = {
     "dag_processor.min_file_process_interval": "3",
     "dag_processor.file_parsing_sort_mode": "modified_time",
     "dag_processor.stale_dag_threshold": "10",
+    "dag_processor.refresh_interval": "2",
 }
 
 
