@@ -5,6 +5,8 @@ The name of this module holds the word that Airflow looks for in a file before i
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from importlib import import_module
@@ -25,7 +27,7 @@ from airflow_mlpipe.operators.regenerate import REGENERATE
 from airflow_mlpipe.operators.step import StepOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Iterator, MutableMapping
 
     from airflow.sdk import Context
 
@@ -54,12 +56,25 @@ def load_pipelines(
     """
     here = Path(namespace.get("__file__", ".")).resolve().parent
     wanted = get_parsing_context().dag_id
-    for file in definition_files(here / folder):
-        if wanted is not None and not _may_define(file, wanted):
-            continue
-        dag = _dag_of(file, workspace)
-        if wanted in (None, dag.dag_id):
-            namespace[f"mlpipe_dag_{dag.dag_id}"] = dag
+    with _no_collections():
+        for file in definition_files(here / folder):
+            if wanted is not None and not _may_define(file, wanted):
+                continue
+            dag = _dag_of(file, workspace)
+            if wanted in (None, dag.dag_id):
+                namespace[f"mlpipe_dag_{dag.dag_id}"] = dag
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile: nearly all that is made here stays, and looking for what does not takes a third."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
@@ -81,7 +96,6 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
         end_date=pipeline.end_date,
         catchup=pipeline.catchup,
         tags=list(pipeline.tags),
-        params=params_of(pipeline),
         on_success_callback=callback(pipeline.on_success),
         on_failure_callback=callback(pipeline.on_failure),
         **_given(max_active_runs=pipeline.max_active_runs),
@@ -90,8 +104,12 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
     tries = {**_given(**_tries(place.defaults)), **_given(**_tries(pipeline))}
     plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag, **tries)
     operators = {step.name: _operator(step, pipeline, workspace, place, dag) for step in pipeline.steps}
-    for name, upstream in edges(pipeline).items():
-        operators[name].set_upstream([operators[other] for other in upstream] or plan)
+    upstream = edges(pipeline)
+    plan.set_downstream([operators[name] for name, before in upstream.items() if not before])
+    for name, before in upstream.items():
+        if before:
+            operators[name].set_upstream([operators[other] for other in before])
+    dag.params = params_of(pipeline)  # now, as Airflow copies what is there into each task
     return dag
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 import yaml
@@ -19,6 +20,8 @@ from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, Pyth
 from airflow_mlpipe.definitions.values import duration_text
 
 _PLAIN_ASSET = re.compile(r"""[^\s()&|"']+\Z""")
+
+_REQUIRED = object()
 
 _OF_A_KIND = (
     PythonScriptStep,
@@ -39,13 +42,15 @@ def dump(definition: Definition) -> str:
 def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 -- one case a kind of field of a definition
     """Return a definition as mappings, lists and scalars, in the one form that is its normal form."""
     match value:
+        case None | str() | bool() | int() | float():  # first, as most values are
+            return value
         case StepOutput():
             return _binding(value)
         case AssetAll() | AssetAny():
             return {field: [_asset(item) for item in items] for field, items in value.__dict__.items()}
         case Definition():
             return _definition(value)
-        case Mapping():
+        case dict() | Mapping():  # the concrete type is much faster to tell
             return {key: _item(item) for key, item in value.items()}
         case list() | tuple():
             return _steps(value) if value and isinstance(value[0], StepBase) else [plain(item) for item in value]
@@ -59,13 +64,22 @@ def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 -- one case a kind of fie
 
 def _definition(value: Definition) -> dict[str, Any]:
     data: dict[str, Any] = {"kind": value.kind} if isinstance(value, _OF_A_KIND) else {}
-    for name, field in type(value).__pydantic_fields__.items():
+    for name, default in _defaults(type(value)).items():
         item = getattr(value, name)
-        if field.is_required() or item != field.get_default(call_default_factory=True):
+        if default is _REQUIRED or item != default:
             data[name] = _asset(item) if isinstance(value, Schedule) and name == "assets" else plain(item)
     if isinstance(value, DataTransferStep) and isinstance(value.source, DataReference):
         data["source"].pop("name", None)  # always the same
     return data
+
+
+@cache
+def _defaults(cls: type[Definition]) -> Mapping[str, Any]:
+    """Return the default of each field; pydantic looks at the signature of a factory whenever it is asked."""
+    return {
+        name: _REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in cls.__pydantic_fields__.items()
+    }
 
 
 def _item(value: Any) -> Any:  # noqa: ANN401 -- an item of a mapping

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import Pipeline, parameter_values
-from airflow_mlpipe.exceptions import DataChangedError, DataError
+from airflow_mlpipe.definitions.workspace import uri
+from airflow_mlpipe.exceptions import DataChangedError, DataError, ParameterError
 from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.planning.plan import Task, fill_in
 from airflow_mlpipe.resolving.facts import Facts, read_inputs
@@ -75,15 +76,31 @@ def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
 
     :param upstream: what other tasks gave for inputs: the XCom of one of our operators, or a URL or path.
     :raises DataError: if an input is missing, cannot be read, or is nothing we can take.
+    :raises ParameterError: if the step uses a param that is neither a text nor a number, true or false.
     """
-    alone = Pipeline.model_construct(name=run.pipeline, steps=(step,))
-    alone.folder = folder
-    facts = Facts(site, alone, run.values(parameters))
+    step = step.model_copy(update={"name": run.step})  # that of the very task instance, as places are named after it
+    facts = Facts(site, standing_alone(run.pipeline, step, folder), run.values(parameters))
     task = _packed(facts, step)
-    given = {name: _from_xcom(name, value, task.spec.inputs[name]) for name, value in upstream.items()}
-    spec = task.spec.with_inputs(given)
-    spec = replace(spec, step=run.step)
-    return Bound(replace(task, spec=facts.read_inputs(spec)), facts.scanned())
+    _check_scalars(task.spec.parameters)
+    given = {name: _from_xcom(name, value, task.spec.inputs[name], folder) for name, value in upstream.items()}
+    return Bound(replace(task, spec=facts.read_inputs(task.spec.with_inputs(given))), facts.scanned())
+
+
+def standing_alone(name: str, step: Step, folder: Path) -> Pipeline:
+    """Return a pipeline of just one step, which stands for a hand-written DAG."""
+    alone = Pipeline.model_construct(name=name, steps=(step,))
+    alone.folder = folder
+    return alone
+
+
+def _check_scalars(parameters: Mapping[str, Any]) -> None:
+    for name, value in parameters.items():
+        if not isinstance(value, str | int | float | None):
+            message = (
+                f"the param {name!r} is {value!r}; a step takes texts, numbers, true and false: "
+                "hand over a part of it as one of the operator's parameters, with an Airflow template"
+            )
+            raise ParameterError(message)
 
 
 def _has_code(site: Site, task: Task) -> bool:
@@ -129,14 +146,16 @@ def _known_outputs(site: Site, run: RunContext, plan: RunPlan) -> dict[str, Mapp
     return {**before, **plan.reused(), **since}
 
 
-def _from_xcom(name: str, value: Any, wanted: InputSpec) -> InputSpec:
-    """Return the input that another task's XCom stands for."""
+def _from_xcom(name: str, value: Any, wanted: InputSpec, folder: Path) -> InputSpec:
+    """Return the input that another task's XCom stands for; a relative path begins at a folder."""
     match value:
-        case {"uri": str(uri), "digest": str(digest), "size": int(size), "files": int(files), "kind": str(kind)}:
+        case {"uri": str(place), "digest": str(digest), "size": int(size), "files": int(files), "kind": str(kind)}:
             content = Content(kind, digest, size, files)
-            return replace(wanted, uri=uri, content=content, datastore=value.get("datastore"), token=value.get("token"))
+            return replace(
+                wanted, uri=place, content=content, datastore=value.get("datastore"), token=value.get("token")
+            )
         case str() if value:
-            return replace(wanted, uri=value, producer=None)
+            return replace(wanted, uri=uri(value, folder), producer=None)
         case None:
             message = f"input {name!r}: the task that gives it has left no value; run it first, or clear it"
             raise DataError(message)

@@ -1,43 +1,65 @@
-"""Fields of operators that Airflow touches: what other tasks give, and what Jinja renders."""
+"""Fields of operators that other tasks give: what the definition says of them until these have run."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from airflow.sdk import XComArg
 
 from airflow_mlpipe.definitions import StepOutput
+from airflow_mlpipe.definitions.ports import by_name
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+LATER = "given-by-another-task"
+"""Stands for a text that is not known when the DAG is parsed."""
 
-
-def split_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, XComArg]]:
-    """Return inputs as a definition declares them, and those that another task's XCom gives."""
-    upstream = {name: value for name, value in inputs.items() if isinstance(value, XComArg)}
-    return {name: bound_to(value) for name, value in inputs.items()}, upstream
+Inputs: TypeAlias = "Mapping[str, Any]"
 
 
-def bound_to(value: Any) -> Any:
-    """Return what a definition says of an input: an XCom stands for the output of the task that gives it."""
-    if not isinstance(value, XComArg):
-        return value
-    operator, key = next(iter(value.iter_references()))
-    return StepOutput(step=operator.task_id, output=key if key.isidentifier() else "return_value")
+def given_by_tasks(inputs: Any) -> dict[str, Any]:
+    """Return those of the inputs that the output of another task gives, by name.
+
+    An output may stand there itself: where a mapped task expands over what others returned.
+    """
+    named = by_name(inputs)
+    if not isinstance(named, Mapping):
+        return {}
+    return {name: value for name, value in named.items() if isinstance(value, XComArg) or _is_output(value)}
 
 
-_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+def as_defined(inputs: Any, upstream: Inputs) -> Any:
+    """Return inputs as a definition takes them; those that other tasks give are outputs of theirs.
+
+    :raises TypeError: if another task gives them all at once, so that their names are not known.
+    """
+    if isinstance(inputs, XComArg):
+        message = "inputs must be a mapping, so that their names are known: inputs={'<name>': other.output['<name>']}"
+        raise TypeError(message)
+    named = by_name(inputs)
+    if not isinstance(named, Mapping):
+        return named
+    return {name: _output(value) if name in upstream else known(value) for name, value in named.items()}
 
 
-def kept_from_jinja(value: Any) -> Any:
-    """Return what Jinja renders back to a value whose expressions, ``${{ ... }}``, are ours and not Jinja's."""
+def known(value: Any) -> Any:
+    """Return a field with a stand-in for each part that another task gives."""
     match value:
-        case str():
-            return _EXPRESSION.sub(lambda found: "{% raw %}" + found[0] + "{% endraw %}", value)
-        case list() | tuple():
-            return [kept_from_jinja(item) for item in value]
+        case XComArg():
+            return LATER
         case dict():
-            return {key: kept_from_jinja(item) for key, item in value.items()}
+            return {key: known(item) for key, item in value.items()}
+        case list() | tuple():
+            return [known(item) for item in value]
         case _:
             return value
+
+
+def _is_output(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"uri", "digest"} <= value.keys()
+
+
+def _output(value: Any) -> StepOutput:
+    if not isinstance(value, XComArg):
+        return StepOutput(step=LATER, output="data")
+    operator, key = next(iter(value.iter_references()))
+    return StepOutput(step=operator.task_id, output=key if key.isidentifier() else "return_value")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -19,6 +20,10 @@ class MadeByLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: RuntimeTaskInstanceProtocol) -> str:
         """Return the page of the task instance that ran, or nothing where this one did."""
         made_by = getattr(operator, "made_by", None)
-        if not made_by or made_by.get("run") == ti_key.run_id:
+        if not made_by or (made_by["pipeline"], made_by["run"]) == (ti_key.dag_id, ti_key.run_id):
             return ""
-        return f"/dags/{quote(made_by['pipeline'])}/runs/{quote(made_by['run'])}/tasks/{quote(made_by['step'])}"
+        names = (quote(made_by[part], safe="") for part in ("pipeline", "run"))
+        step, _, map_index = made_by["step"].removesuffix("]").partition("[")  # no name of a step holds a bracket
+        mapped = f"/mapped/{map_index}" if map_index else ""
+        base = conf.get("api", "base_url", fallback="").rstrip("/")
+        return "{}/dags/{}/runs/{}/tasks/{}{}".format(base, *names, quote(step, safe=""), mapped)

@@ -10,11 +10,11 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_mlpipe.definitions import parameter_values
-from airflow_mlpipe.operators.announce import alias_of, announce
+from airflow_mlpipe.operators.announce import alias_of, announce, is_ours
 from airflow_mlpipe.operators.here import open_site, workspace_at
 from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.operators.run_context import RunContext
-from airflow_mlpipe.operators.step import StepOperator, describe_output
+from airflow_mlpipe.operators.step import StepOperator, describe_outputs
 from airflow_mlpipe.planning.explain import summary
 from airflow_mlpipe.resolving.planner import make_plan
 from airflow_mlpipe.store import layout
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
 
     from airflow_mlpipe.definitions import Pipeline
     from airflow_mlpipe.planning.plan import Decision
     from airflow_mlpipe.resolving.planner import RunPlan
     from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.runtime.protocol import OutputRef
 
 
 class PlanOperator(BaseOperator):
@@ -62,7 +63,7 @@ class PlanOperator(BaseOperator):
         run = RunContext.of(context)
         site = open_site(workspace_at(self.workspace, self.pipeline.folder))
         parameters, regenerate = self._form(context)
-        operators = {task.step.name: task for task in self.dag.tasks if isinstance(task, StepOperator)}
+        operators = {task.step.name: task for task in self.dag.tasks if is_planned(task)}
         plan = make_plan(
             site,
             self.pipeline,
@@ -72,27 +73,31 @@ class PlanOperator(BaseOperator):
             waits={name: foreign_upstream(operator) for name, operator in operators.items()},
         )
         self._say(plan)
-        reused = {name: plan.decisions[name] for name in plan.reused() if name in operators}
-        self._write_xcoms(context, site, {n: d for n, d in reused.items() if foreign_downstream(operators[n])})
+        reused = {operators[name]: plan.decisions[name] for name in plan.reused() if name in operators}
+        skipped = {operator.task_id: decision for operator, decision in reused.items() if may_be_skipped(operator)}
+        self._write_xcoms(
+            context, site, {task_id: skipped[task_id] for task_id in skipped.keys() & seen_outside(self.dag)}
+        )
         for decision in reused.values():
-            if decision.found:
-                announce(context, site, run, decision.spec, decision.found.outputs)
+            announce(context, self.outlets, decision.spec, _outputs(decision))
         result = self._result(plan, site)
-        if skipped := [operators[name].task_id for name in reused if may_be_skipped(operators[name])]:
+        if skipped:
             context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
-            raise DownstreamTasksSkipped(tasks=skipped)
+            raise DownstreamTasksSkipped(tasks=list(skipped))
         return result
 
     def _form(self, context: Context) -> tuple[Mapping[str, Any], frozenset[str]]:
         """Return the typed parameters, and the steps that must not be reused.
 
+        Params that the DAG has beside those of the pipeline are left to whoever added them.
+
         :raises ParameterError: if a value is refused, or a name is unknown.
         """
-        names = {step.name for step in self.pipeline.steps}
-        given = {**dict(context["params"]), **(context["dag_run"].conf or {})}
+        given = {**dict.fromkeys(context["dag_run"].conf or {}), **context["params"]}
         chosen = given.pop(REGENERATE, None)
-        parameters = parameter_values(self.pipeline, given)
-        return parameters, chosen_steps(chosen, names)
+        added = set(self.dag.params) - set(self.pipeline.parameters)
+        parameters = parameter_values(self.pipeline, {name: given[name] for name in given.keys() - added})
+        return parameters, chosen_steps(chosen, {step.name for step in self.pipeline.steps})
 
     def _say(self, plan: RunPlan) -> None:
         counts = self._counts(plan)
@@ -114,34 +119,42 @@ class PlanOperator(BaseOperator):
     def _write_xcoms(context: Context, site: Site, reused: Mapping[str, Decision]) -> None:
         """Leave the outputs of reused steps where tasks outside the pipeline look for them."""
         ti = context["ti"]
-        for name, decision in reused.items():
-            outputs = (
-                {key: describe_output(o, site) for key, o in decision.found.outputs.items()} if decision.found else {}
-            )
+        for task_id, decision in reused.items():
+            outputs = describe_outputs(_outputs(decision), site)
             for key, value in {**outputs, BaseXCom.XCOM_RETURN_KEY: outputs}.items():
-                XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=name, run_id=ti.run_id)
+                XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=task_id, run_id=ti.run_id)
+
+
+def is_planned(task: Any) -> bool:
+    """Say whether a task is a step of the pipeline; everything else in the DAG is the user's own."""
+    return isinstance(task, StepOperator) and task.pipeline is not None
 
 
 def foreign_upstream(operator: StepOperator) -> tuple[str, ...]:
     """Return the direct upstream tasks that are not the pipeline's: they may gate a step, or make its data."""
     upstream = (operator.dag.get_task(task_id) for task_id in sorted(operator.upstream_task_ids))
-    return tuple(task.task_id for task in upstream if not isinstance(task, StepOperator | PlanOperator))
+    return tuple(task.task_id for task in upstream if not is_planned(task) and not isinstance(task, PlanOperator))
 
 
-def foreign_downstream(operator: StepOperator) -> bool:
-    """Say whether a task that is not the pipeline's comes somewhere after a step."""
-    return any(not isinstance(task, StepOperator) for task in operator.get_flat_relatives(upstream=False))
+def seen_outside(dag: DAG) -> set[str]:
+    """Return the tasks that a task of the user's own comes somewhere after, and may read."""
+    foreign = (task for task in dag.tasks if not is_planned(task))
+    return set().union(*(task.get_flat_relative_ids(upstream=True) for task in foreign))
 
 
 def may_be_skipped(operator: StepOperator) -> bool:
     """Say whether nobody counts on the task of a reused step to end as success.
 
-    Its callback would not be called, and a task of the user's own that wants success would be skipped with it.
+    Its callback would not be called, assets that the user gave it would not be updated, and a task of the user's own
+    that wants success would be skipped with it.
     """
-    if operator.on_success_callback or operator.has_on_success_callback:
+    if operator.on_success_callback or any(not is_ours(outlet) for outlet in operator.outlets):
         return False
-    downstream = (operator.dag.get_task(task_id) for task_id in operator.downstream_task_ids)
-    return all(isinstance(task, StepOperator) for task in downstream)
+    return all(is_planned(operator.dag.get_task(task_id)) for task_id in operator.downstream_task_ids)
+
+
+def _outputs(decision: Decision) -> Mapping[str, OutputRef]:
+    return decision.found.outputs if decision.found else {}
 
 
 def _why(decision: Decision) -> str:

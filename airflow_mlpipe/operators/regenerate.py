@@ -13,12 +13,14 @@ REGENERATE = "regenerate_outputs"
 def chosen_steps(chosen: Any, names: set[str]) -> frozenset[str]:
     """Return the steps that ``regenerate_outputs`` names: ``none``, ``all``, or a list of steps.
 
-    :raises ParameterError: if it names a step that does not exist.
+    A list may hold ``all`` too: the trigger form offers it among the steps.
+
+    :raises ParameterError: if it names a step that does not exist, or is nothing of these.
     """
-    wanted = [chosen] if isinstance(chosen, str) else list(chosen or [])
+    wanted = list(chosen) if isinstance(chosen, list | tuple) else [chosen or "none"]
     if wanted in ([], ["none"]):
         return frozenset()
-    if wanted == ["all"]:
+    if "all" in wanted:
         return frozenset(names)
     if unknown := [name for name in wanted if name not in names]:
         message = (

@@ -13,6 +13,7 @@ from airflow_mlpipe.definitions.dump import plain
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.operators.announce import alias_of, announce
 from airflow_mlpipe.operators.binding import bind_from_plan, bind_here
+from airflow_mlpipe.operators.checks import check_ports, check_written
 from airflow_mlpipe.operators.here import open_site, workspace_at
 from airflow_mlpipe.operators.life import Life
 from airflow_mlpipe.operators.links import MadeByLink
@@ -25,7 +26,7 @@ from airflow_mlpipe.runtime.protocol import text_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.sdk import Context
+    from airflow.sdk import Context, Param
 
     from airflow_mlpipe.definitions import Pipeline, Step
     from airflow_mlpipe.launchers.base import Launcher
@@ -45,6 +46,7 @@ class StepOperator(BaseOperator):
     :param folder: the directory relative paths begin at; the folder of the DAG file by default.
     :param workspace: the workspace file; by default as ``[mlpipe] workspace`` says.
     :param upstream: inputs that other tasks give, by input name; each also makes the dependency.
+    :raises DefinitionError: if the workspace lacks what the step names, or its files are not there.
     """
 
     template_fields: Sequence[str] = ("definition", "upstream", "command", "inputs", "outputs", "components")
@@ -84,13 +86,17 @@ class StepOperator(BaseOperator):
         self.components: dict[str, Any] = {}
         self.made_by: Mapping[str, str] = {}
         self.launcher: Launcher | None = None
+        self.stopped = False
+        check_ports(step)
+        if pipeline is None and self.has_dag():
+            check_written(step, self.dag, self._folder(), workspace, self._params())
         if alias := alias_of(self.dag_id if self.has_dag() else "", step.outputs):
             self.outlets.append(alias)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Bind, look up, claim, launch, commit; return the outputs."""
         run = RunContext.of(context, self.step.name if self.pipeline else None)
-        folder = self.folder or Path(self.dag.folder)
+        folder = self._folder()
         site = open_site(workspace_at(self.workspace, folder))
         bound = self._bind(context, run, site, folder)
         if bound is None:
@@ -99,34 +105,39 @@ class StepOperator(BaseOperator):
         outcome = self._life(run, site, bound).live(bound.task)
         self.log.info("%s", outcome.line())
         self._show(outcome, site)
-        announce(context, site, run, outcome.spec, outcome.outputs)
-        return {name: describe_output(output, site) for name, output in outcome.outputs.items()}
+        announce(context, self.outlets, outcome.spec, outcome.outputs)
+        return describe_outputs(outcome.outputs, site)
 
     def on_kill(self) -> None:
-        """End everything the step has started."""
+        """End everything the step has started; what it has not started yet will not begin."""
+        self.stopped = True
         if self.launcher is not None:
             self.launcher.kill()
 
     def _bind(self, context: Context, run: RunContext, site: Site, folder: Path) -> Bound | None:
         if self.pipeline is not None:
             return bind_from_plan(site, run, self.pipeline, self.step, context["params"], self.log.info)
-        return bind_here(site, run, self._rendered_step(), folder, self._typed(context["params"]), self.upstream)
+        step, upstream = self._defined()
+        return bind_here(site, run, step, folder, self._typed(context["params"]), upstream)
+
+    def _folder(self) -> Path:
+        return Path(self.dag.folder, self.folder or "")
+
+    def _params(self) -> dict[str, Param]:
+        """Return the params of the DAG and the task, with their schemas."""
+        return {name: given.get_param(name) for given in (self.dag.params, self.params) for name in given}
 
     def _typed(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the DAG's params by the types they declare: the trigger form sends 1 for a number that is 1.0."""
-        declared = {name: self.dag.params.get_param(name).schema.get("type") for name in self.dag.params}
+        """Return the values of params by the types these declare: the trigger form sends 1 for a number that is 1.0."""
+        numbers = {name for name, param in self._params().items() if param.schema.get("type") == "number"}
         return {
-            name: float(value) if declared.get(name) == "number" and isinstance(value, int) else value
+            name: float(value) if name in numbers and isinstance(value, int) else value
             for name, value in params.items()
         }
 
-    def _rendered_step(self) -> Step:
-        """Return the definition, with what Airflow rendered in it."""
-        return self.step.model_copy(update=self._rendered())
-
-    def _rendered(self) -> dict[str, Any]:
-        """Return the fields of the definition that Airflow rendered; subclasses that have templates say which."""
-        return {}
+    def _defined(self) -> tuple[Step, Mapping[str, Any]]:
+        """Return the definition with what Airflow rendered in it, and the values of the inputs that other tasks give."""
+        return self.step, self.upstream
 
     def _life(self, run: RunContext, site: Site, bound: Bound) -> Life:
         history = History.read(site, run.pipeline, [run.step], bound.scanned)
@@ -137,8 +148,10 @@ class StepOperator(BaseOperator):
     def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
         from airflow_mlpipe.launchers.choose import launcher_for  # noqa: PLC0415 -- heavy, needed only to run
 
-        self.launcher = launcher_for(site, spec)
         secrets = self._secrets(spec)
+        self.launcher = launcher_for(site, spec)
+        if self.stopped:
+            self.launcher.kill()
         return self.launcher.launch(spec, fingerprint, claim, secrets, self.log.info)
 
     def _secrets(self, spec: StepSpec) -> dict[str, str]:
@@ -150,9 +163,14 @@ class StepOperator(BaseOperator):
         """Fill the template fields, which the page Rendered Templates shows."""
         self.command = " ".join(_shown(argument, outcome.spec) for argument in outcome.spec.command)
         self.inputs = {name: given.uri for name, given in outcome.spec.inputs.items()}
-        self.outputs = {name: describe_output(output, site) for name, output in outcome.outputs.items()}
+        self.outputs = describe_outputs(outcome.outputs, site)
         self.components = {"fingerprint": outcome.fingerprint, **components(outcome.spec)}
         self.made_by = outcome.made_by
+
+
+def describe_outputs(outputs: Mapping[str, OutputRef], site: Site) -> dict[str, dict[str, Any]]:
+    """Return outputs as other tasks see them in XCom."""
+    return {name: describe_output(output, site) for name, output in outputs.items()}
 
 
 def describe_output(output: OutputRef, site: Site) -> dict[str, Any]:

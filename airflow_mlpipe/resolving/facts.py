@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
 from airflow_mlpipe.resolving.environments import specification
-from airflow_mlpipe.resolving.modules import scan_imports
+from airflow_mlpipe.resolving.modules import no_script, scan_imports
 from airflow_mlpipe.resolving.references import content_of
 from airflow_mlpipe.resolving.sources import scan
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSpec, StepSpec
@@ -92,7 +93,10 @@ class Facts:
             snapshot = scan_imports(directory, script, index) if script else scan(directory, index)
             self._snapshots[key] = snapshot
             self._directories[snapshot.digest] = (directory, snapshot)
-        return self._snapshots[key].digest
+        found = self._snapshots[key]
+        if isinstance(step, PythonScriptStep) and posixpath.normpath(step.script_name) not in found.files:
+            raise no_script(step.script_name, directory)
+        return found.digest
 
     def _environment(self, step: Step) -> EnvironmentSpec:
         if isinstance(step, DataTransferStep):

@@ -40,14 +40,19 @@ def scan_imports(directory: Path, script_name: str, index: StatIndex | None = No
     tree = SourceTree.open(directory)
     script = os.path.normpath(script_name).replace(os.sep, "/")
     if script.startswith(("../", "/")) or tree.find(script) is None:
-        message = (
-            f"the script {script_name!r} is not among the files of the source directory {str(directory)!r}: "
-            "correct script_name, or see whether an ignore file names it"
-        )
-        raise SourceError(message)
+        raise no_script(script_name, directory)
     found = _Imports(tree, roots=tuple(dict.fromkeys((_parent(script), ""))))
     found.add(script)
     return tree.snapshot(found.files, index)
+
+
+def no_script(script_name: str, directory: Path) -> SourceError:
+    """Return the error for a script that is not part of the code of its step."""
+    message = (
+        f"the script {script_name!r} is not among the files of the source directory {str(directory)!r}: "
+        "correct script_name, or see whether an ignore file names it"
+    )
+    return SourceError(message)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class Site:
         :raises DataError: if nothing can open it, or it would overwrite the output store.
         """
         fs, path = self.open_uri(uri, datastore)
-        refuse_overlap(Side(self.store.fs, self.store.root), Side(fs, path), f"the output store {self.store.url}", uri)
+        store = Side(self.store.fs, self.store.root)
+        refuse_overlap(store, Side(fs, path), f"the output store {store}", uri)
         return fs, path
 
 

@@ -40,7 +40,7 @@ class Launch:
 
     step: str
     seen: str
-    code: frozenset[str]
+    code: frozenset[tuple[str, bool]]
     prefix: str
 
 
@@ -75,7 +75,7 @@ class _Pure(LocalLauncher):
     def _supervise(self, directory: StepDirectory, *_: Any) -> StepResult:
         spec = load_spec(json.loads(directory.spec.read_bytes()))
         seen = visible(spec, directory)
-        code = frozenset(path for path, _, _ in seen["code"])
+        code = frozenset((path, executable) for path, _, executable in seen["code"])
         self._launches.made.append(Launch(spec.step, digest(seen), code, self._prefix))
         lines = [line for _, content, _ in seen["code"] for line in content.splitlines()]
         if FAILS.encode() in lines:

@@ -147,12 +147,13 @@ class World:
         self.write()
         return change.__name__.strip("_")
 
-    def code_of(self, node: Node) -> set[str]:
-        """Return the files that are the code of a step."""
-        if node.kind == "python_script" and node.code == "imports":
-            return {node.script, "helper.py"}
+    def code_of(self, node: Node) -> set[tuple[str, bool]]:
+        """Return the files that are the code of a step, and whether they are programs."""
         below = self.state.below(node.folder) if node.folder else []
-        return {path.partition("/")[2] for path in below if "__pycache__" not in path}
+        code = {path.partition("/")[2]: bool(self.state.files[path][1] & 0o100) for path in below}
+        if node.kind == "python_script" and node.code == "imports":
+            return {(path, code[path]) for path in (node.script, "helper.py")}
+        return {item for item in code.items() if "__pycache__" not in item[0]}
 
     def _present(self) -> set[str]:
         return {
