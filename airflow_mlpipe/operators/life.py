@@ -14,10 +14,10 @@ from airflow_mlpipe.fingerprint import fingerprint as digest_of
 from airflow_mlpipe.operators.claims import Turn, Waited, describe, held
 from airflow_mlpipe.planning.explain import Reason, dump_reasons, summary
 from airflow_mlpipe.planning.plan import Decision, Found, Missing, Task, decide
-from airflow_mlpipe.resolving.records import found, make_body
+from airflow_mlpipe.resolving.records import found, make_body, use_of
 from airflow_mlpipe.runtime.protocol import dump
+from airflow_mlpipe.store import journal, runs
 from airflow_mlpipe.store import log as fingerprint_log
-from airflow_mlpipe.store import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,6 +70,11 @@ class Outcome:
             "made_by": dict(self.made_by),
         }
 
+    def use(self) -> journal.Use:
+        """Return what the journal keeps of the step."""
+        record = Found(self.number, self.outputs, self.metrics, self.seconds, self.made_by)
+        return use_of(self.spec, self.result, self.fingerprint, record)
+
 
 @dataclass
 class Life:
@@ -82,6 +87,7 @@ class Life:
     launch: Launch
     say: Callable[[str], None]
     plan: str = ""
+    moments: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
 
     def live(self, task: Task) -> Outcome:
@@ -95,10 +101,15 @@ class Life:
             self._deliver(outcome)
         except MlpipeError as error:
             self._note({"outcome": "failed", "error": str(error), "reasons": dump_reasons(self.reasons)})
+            self._write_down(journal.Use(self.owner.step, "failed"))
             raise
         self.history.note(outcome.spec, outcome.fingerprint, self.owner.run)
         self._note(outcome.note())
+        self._write_down(outcome.use())
         return outcome
+
+    def _write_down(self, use: journal.Use) -> None:
+        journal.append(self.site.store, self.owner.pipeline, self.owner.run, self.moments, [use])
 
     def _note(self, note: Mapping[str, Any]) -> None:
         owner = self.owner

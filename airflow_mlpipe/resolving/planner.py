@@ -13,8 +13,9 @@ from airflow_mlpipe.planning.plan import Decision, Found, Task
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
 from airflow_mlpipe.resolving.facts import Facts, tasks_of
+from airflow_mlpipe.resolving.records import use_of
 from airflow_mlpipe.runtime.protocol import dump, load_output, load_spec
-from airflow_mlpipe.store import runs
+from airflow_mlpipe.store import journal, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -159,6 +160,12 @@ def _keep(plan: RunPlan, facts: Facts, history: History) -> None:
     for decision in plan.decisions.values():
         if decision.choice == "reuse" and decision.fingerprint:
             history.note(decision.spec, decision.fingerprint, plan.run)
+    uses = [
+        use_of(decision.spec, "reused", decision.fingerprint, decision.found)
+        for decision in plan.decisions.values()
+        if decision.choice == "reuse" and decision.fingerprint and decision.found
+    ]
+    journal.append(store, plan.pipeline, plan.run, facts.values.run, uses)
 
 
 def _step_to_json(task: Task, decision: Decision) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from airflow_mlpipe.exceptions import RecordFormatError
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.planning.plan import Found
 from airflow_mlpipe.runtime.protocol import dump, load_output
+from airflow_mlpipe.store.journal import Use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,20 @@ def found(record: Record, outputs: Mapping[str, OutputRef], undelivered: tuple[s
         seconds=record.body.get("seconds", 0.0),
         made_by=record.body.get("made_by", {}),
         undelivered=undelivered,
+    )
+
+
+def use_of(spec: StepSpec, outcome: str, fingerprint: str, record: Found) -> Use:
+    """Return what the journal keeps of a step that ended with a record."""
+    return Use(
+        step=spec.step,
+        outcome=outcome,
+        fingerprint=fingerprint,
+        number=record.number,
+        seconds=record.seconds,
+        outputs={name: dump(output) for name, output in record.outputs.items()},
+        metrics=dict(record.metrics),
+        parameters=dict(spec.parameters),
     )
 
 

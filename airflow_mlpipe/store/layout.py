@@ -7,6 +7,7 @@
     outputs/<fp>/<claim>/<name>/...           a file or a folder, written once
     snapshots/<digest>.tar .json .blob        packed source directories, their file lists, texts such as locks
     runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json
+    journal/<pipeline>/<day>/<time>.json      how steps ended, in the order of time
     latest/<pipeline>/<step>.json             what a step was made from the last time
     work/<claim>                              step directories, of local stores only
     probe/<filesystem>                        that this filesystem creates exclusively
@@ -108,6 +109,21 @@ def notes(pipeline_name: str, run_id: str) -> str:
 def note(pipeline_name: str, run_id: str, step: str) -> str:
     """Return the path of what a run keeps of one step."""
     return f"{notes(pipeline_name, run_id)}/{path_segment(step)}.json"
+
+
+def journal(pipeline_name: str) -> str:
+    """Return the folder of how the steps of a pipeline ended."""
+    return f"journal/{path_segment(pipeline_name)}"
+
+
+def journal_day(pipeline_name: str, day: str) -> str:
+    """Return the folder of one day, ``2025-01-31``."""
+    return f"{journal(pipeline_name)}/{_plain(day)}"
+
+
+def journal_entry(pipeline_name: str, day: str, time: str) -> str:
+    """Return the path of how steps of a run ended at one time."""
+    return f"{journal_day(pipeline_name, day)}/{_plain(time)}.json"
 
 
 def latest(pipeline_name: str, step: str) -> str:
