@@ -6,6 +6,7 @@ The name of this module holds the word that Airflow looks for in a file before i
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -20,7 +21,7 @@ from airflow_mlpipe import definitions
 from airflow_mlpipe.definitions import Schedule, load_pipeline
 from airflow_mlpipe.definitions.graph import edges
 from airflow_mlpipe.exceptions import DefinitionError, MlpipeError
-from airflow_mlpipe.naming import check_step_name
+from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.operators.here import workspace_at
 from airflow_mlpipe.operators.plan import PlanOperator
 from airflow_mlpipe.operators.regenerate import REGENERATE
@@ -57,12 +58,23 @@ def load_pipelines(
     here = Path(namespace.get("__file__", ".")).resolve().parent
     wanted = get_parsing_context().dag_id
     with _no_collections():
-        for file in definition_files(here / folder):
+        for file in definition_files((here / folder).resolve()):
             if wanted is not None and not _may_define(file, wanted):
                 continue
             dag = _dag_of(file, workspace)
+            if earlier := namespace.get(_variable(dag)):
+                dag = BrokenPipeline(file, _twice(file, earlier))
             if wanted in (None, dag.dag_id):
-                namespace[f"mlpipe_dag_{dag.dag_id}"] = dag
+                namespace[_variable(dag)] = dag
+
+
+def _variable(dag: DAG) -> str:
+    return f"mlpipe_dag_{dag.dag_id}"
+
+
+def _twice(file: Path, earlier: DAG) -> str:
+    defined = earlier.get_task(PLAN).pipeline.source_file
+    return f"{file}: name: {earlier.dag_id} is the name of the pipeline in {defined} too. Choose another name"
 
 
 @contextmanager
@@ -98,7 +110,7 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
         tags=list(pipeline.tags),
         on_success_callback=callback(pipeline.on_success),
         on_failure_callback=callback(pipeline.on_failure),
-        **_given(max_active_runs=pipeline.max_active_runs),
+        **_given(max_active_runs=pipeline.max_active_runs or (1 if pipeline.schedule == "@continuous" else None)),
         default_args=_given(owner=pipeline.owner),
     )
     tries = {**_given(**_tries(place.defaults)), **_given(**_tries(pipeline))}
@@ -110,6 +122,7 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
         if before:
             operators[name].set_upstream([operators[other] for other in before])
     dag.params = params_of(pipeline)  # now, as Airflow copies what is there into each task
+    dag.validate()
     return dag
 
 
@@ -133,6 +146,8 @@ def _dag_of(file: Path, workspace: str | Path | None) -> DAG:
         return make_dag(load_pipeline(file, place), workspace=workspace)
     except MlpipeError as error:
         return BrokenPipeline(file, str(error))
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it must not take the other pipelines away
+        return BrokenPipeline(file, f"{file}: Airflow can make no DAG of it: {type(error).__name__}: {error}")
 
 
 def _may_define(file: Path, dag_id: str) -> bool:
@@ -151,7 +166,7 @@ class BrokenPipeline(DAG):
     """
 
     def __init__(self, file: Path, error: str) -> None:
-        super().__init__(dag_id="broken" if check_step_name(file.stem) else file.stem, schedule=None)
+        super().__init__(dag_id=f"broken.{fingerprint({'file': os.fsencode(file)})}", schedule=None)
         self.definition_file = file
         _Problem(task_id="problem", dag=self).error = error
 
@@ -164,7 +179,7 @@ class BrokenPipeline(DAG):
     def relative_fileloc(self, loader: str | None) -> None:
         if loader is None:
             return
-        bundle = Path(self.fileloc).parents[len(Path(loader).parts) - 1]
+        bundle = Path(self.fileloc).parents[len(Path(loader).parts) - 1].resolve()
         file = self.definition_file
         self.__dict__["definition_fileloc"] = str(file.relative_to(bundle) if file.is_relative_to(bundle) else file)
 

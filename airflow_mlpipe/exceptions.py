@@ -8,6 +8,7 @@ Every message says what is wrong, what was given, and what to do::
      +- SourceError                a source directory that cannot be packed
      +- DataError                  data that is missing, unreadable or not allowed
      |   +- DataChangedError       data that is no longer what was bound
+     |   +- InputLostError         an output in the store that is damaged or gone when a step needs it
      +- EnvironmentBuildError      requirements that cannot be locked or installed
      +- StoreError                 the output store
      |   +- StoreUnreachableError  it does not answer, or refuses to read or write
@@ -87,6 +88,16 @@ class DataError(MlpipeError):
 
 class DataChangedError(DataError):
     """Data that is no longer what was bound when the step was planned."""
+
+
+class InputLostError(DataError):
+    """An output of an earlier step that is damaged or gone when another step needs it."""
+
+    def __init__(self, message: str, path: str, reason: str) -> None:
+        """``path`` is where it lay below the root of the store, ``reason`` what is wrong with it."""
+        self.path = path
+        self.reason = reason
+        super().__init__(message)
 
 
 class EnvironmentBuildError(MlpipeError):

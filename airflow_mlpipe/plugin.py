@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_mlpipe.operators.links import MadeByLink
+from airflow_mlpipe.operators.links import MadeByLink, WaitsForLink
 
 
 class MlpipePlugin(AirflowPlugin):
     """Registers the links of step operators, so that the UI shows them."""
 
     name = "mlpipe"
-    operator_extra_links: ClassVar[list[Any]] = [MadeByLink()]
+    operator_extra_links: ClassVar[list[Any]] = [MadeByLink(), WaitsForLink()]
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 -- as Airflow calls it

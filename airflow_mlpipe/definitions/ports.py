@@ -88,13 +88,21 @@ Given: TypeAlias = "Mapping[str, Any]"
 def with_texts(step: Given) -> dict[str, Any]:
     """Return what a user gave for a step, with the objects in its arguments, command and parameters as texts."""
     step = dict(step)
-    known = Ports(by_name(step.get("inputs")), by_name(step.get("outputs")))
+    known = Ports(*(_named(step.get(field)) for field in ("inputs", "outputs")))
     for field in ("arguments", "command"):
         if isinstance(step.get(field), list | tuple):
             step[field] = tuple(known.text(item, (field, index)) for index, item in enumerate(step[field]))
     if isinstance(step.get("parameters"), Mapping):
         step["parameters"] = {name: known.text(item, ("parameters", name)) for name, item in step["parameters"].items()}
     return step
+
+
+def _named(value: object) -> object:
+    """Return what is named; what is wrong with the names is said where the field itself is checked."""
+    try:
+        return by_name(value)
+    except Refused:
+        return None
 
 
 class Ports:

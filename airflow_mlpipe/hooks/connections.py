@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection, Variable
@@ -9,33 +10,43 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 from airflow.sdk.log import mask_secret
 
 from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.hooks.storage import Fields, options_of, secrets_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-_S3 = {"login": "key", "password": "secret"}
-_AZURE = {"login": "account_name", "password": "account_key"}
-_FIELDS_BY_TYPE: Mapping[str, Mapping[str, str]] = {"aws": _S3, "s3": _S3, "wasb": _AZURE, "azure": _AZURE}
 _PLAIN_FIELDS = ("host", "login", "password", "port", "schema", "uri")
 
 
 def storage_options(connection_id: str) -> dict[str, Any]:
     """Return the fsspec storage options an Airflow connection stands for.
 
-    The extra field ``storage_options`` is taken as it is; login and password are added under the names that the
-    connection's type uses, and ``endpoint_url`` of an S3 connection where fsspec expects it.
+    Those of ``aws``, ``google_cloud_platform`` and ``wasb`` are read as Airflow's providers read them; the extra field
+    ``storage_options`` is taken as it is, and wins. What is secret in them is masked in all logs.
 
-    :raises DataError: if there is no such connection.
+    :raises DataError: if there is no such connection, its ``storage_options`` are no mapping, or it names an identity
+        that cannot be said in storage options.
     """
     connection = _connection(connection_id)
     extra = connection.extra_dejson
-    options: dict[str, Any] = {}
-    for attribute, option in _FIELDS_BY_TYPE.get(connection.conn_type, {}).items():
-        if value := getattr(connection, attribute):
-            options[option] = value
-    if connection.conn_type in {"aws", "s3"} and (endpoint := extra.get("endpoint_url")):
-        options["client_kwargs"] = {"endpoint_url": endpoint}
-    return {**options, **extra.get("storage_options", {})}
+    given = extra.get("storage_options", {})
+    if not isinstance(given, Mapping):
+        message = (
+            f"storage_options in the extra of connection {connection_id!r} must be a mapping of names to values, as in "
+            f'{{"storage_options": {{"anon": false}}}}, not a {type(given).__name__}'
+        )
+        raise DataError(message)
+    texts = {name: getattr(connection, name) or "" for name in ("host", "login", "password")}
+    options = options_of(Fields(connection_id, connection.conn_type, **texts, extra=extra))
+    options |= {name: _merged(options.get(name), value) for name, value in given.items()}
+    for value in secrets_in(options):
+        mask_secret(value)
+    return options
+
+
+def _merged(ours: object, given: object) -> object:
+    """Return what is given; of two mappings, what is given in both wins."""
+    return {**ours, **given} if isinstance(ours, Mapping) and isinstance(given, Mapping) else given
 
 
 def secret(reference: str) -> str:

@@ -76,9 +76,7 @@ class LocalLauncher:
         spec = replace(spec, environment=replace(spec.environment, interpreter=self._interpreter(spec)))
         with _step_directory(self._store, claim) as root:
             staged = self._stage(spec, root)
-            result = self._supervise(staged.directory, secrets, log)
-            if result.error is not None:
-                raise _failure(result)
+            result = self._run(staged, secrets, log)
             staged.check_inputs()
             check_outputs(staged.directory, spec.outputs, log)
             if spec.environment.observe:
@@ -99,6 +97,18 @@ class LocalLauncher:
         except OSError as error:
             message = f"the step directory {root} cannot be filled: {error}; see the space and the rights there"
             raise StepError(message) from error
+
+    def _run(self, staged: Staged, secrets: Mapping[str, str], log: Callable[[str], None]) -> StepResult:
+        """Run the command to its success; however it ends, the store keeps nothing that it changed."""
+        try:
+            result = self._supervise(staged.directory, secrets, log)
+        except BaseException:
+            staged.discard_damaged()
+            raise
+        if result.error is not None:
+            staged.discard_damaged()
+            raise _failure(result)
+        return result
 
     def _supervise(
         self, directory: StepDirectory, secrets: Mapping[str, str], log: Callable[[str], None]

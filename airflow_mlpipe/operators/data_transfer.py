@@ -44,8 +44,10 @@ class DataTransferOperator(WrittenOperator):
         fields = {"source": source, "destination": destination, "allow_reuse": allow_reuse}
         super().__init__(task_id=task_id, fields=fields, **kwargs)
 
-    def _inputs_in(self, fields: Mapping[str, Any]) -> Any:
+    @classmethod
+    def _inputs_in(cls, fields: Mapping[str, Any]) -> Any:
         return {DATA: fields["source"]}
 
-    def _with_inputs(self, defined: Any) -> dict[str, Any]:
+    @classmethod
+    def _with_inputs(cls, defined: Any) -> dict[str, Any]:
         return {"source": defined[DATA]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from airflow.configuration import AIRFLOW_HOME
 from airflow.sdk.configuration import conf
 
 from airflow_mlpipe.definitions import find_workspace
+from airflow_mlpipe.definitions.load import WORKSPACE_VARIABLE
 from airflow_mlpipe.hooks.connections import storage_options
 from airflow_mlpipe.resolving.site import Site
 
@@ -22,12 +24,13 @@ def workspace_at(explicit: str | Path | None, folder: Path) -> Workspace:
 
     :raises DefinitionError: if the file is broken or missing.
     """
-    return _workspace(Path(explicit) if explicit else None, folder, conf.get("mlpipe", "workspace", fallback=None))
+    named = explicit or os.environ.get(WORKSPACE_VARIABLE) or conf.get("mlpipe", "workspace", fallback=None)
+    return _workspace(Path(named) if named else None, folder)
 
 
 @lru_cache(maxsize=256)
-def _workspace(explicit: Path | None, folder: Path, setting: str | None) -> Workspace:
-    return find_workspace(explicit, folder, setting)
+def _workspace(named: Path | None, folder: Path) -> Workspace:
+    return find_workspace(named, folder, None)
 
 
 def open_site(workspace: Workspace) -> Site:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
 from airflow_mlpipe.definitions import StepOutput
+from airflow_mlpipe.definitions.faults import Refused
 from airflow_mlpipe.definitions.ports import by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 LATER = "given-by-another-task"
 """Stands for a text that is not known when the DAG is parsed."""
 
-Inputs: TypeAlias = "Mapping[str, Any]"
+NAMES = ("inputs", "outputs", "parameters")
+"""The fields that declare names, which others refer to."""
+
+
+def is_given(value: Any) -> bool:
+    """Say whether another task gives a value, or the mapped task group around the task."""
+    return hasattr(value, "iter_references")
 
 
 def given_by_tasks(inputs: Any) -> dict[str, Any]:
@@ -21,37 +32,46 @@ def given_by_tasks(inputs: Any) -> dict[str, Any]:
 
     An output may stand there itself: where a mapped task expands over what others returned.
     """
-    named = by_name(inputs)
+    try:
+        named = by_name(inputs)
+    except Refused:  # which the definition will say too
+        return {}
     if not isinstance(named, Mapping):
         return {}
-    return {name: value for name, value in named.items() if isinstance(value, XComArg) or _is_output(value)}
+    return {name: value for name, value in named.items() if is_given(value) or _is_output(value)}
 
 
-def as_defined(inputs: Any, upstream: Inputs) -> Any:
-    """Return inputs as a definition takes them; those that other tasks give are outputs of theirs.
-
-    :raises TypeError: if another task gives them all at once, so that their names are not known.
-    """
-    if isinstance(inputs, XComArg):
-        message = "inputs must be a mapping, so that their names are known: inputs={'<name>': other.output['<name>']}"
-        raise TypeError(message)
-    named = by_name(inputs)
-    if not isinstance(named, Mapping):
-        return named
-    return {name: _output(value) if name in upstream else known(value) for name, value in named.items()}
+def as_defined(inputs: Any, upstream: Collection[str]) -> Any:
+    """Return inputs as a definition takes them; those that other tasks give are outputs of theirs."""
+    if not isinstance(inputs, Mapping):
+        return inputs
+    return {name: _output(value) if name in upstream else known(value) for name, value in inputs.items()}
 
 
 def known(value: Any) -> Any:
     """Return a field with a stand-in for each part that another task gives."""
+    if is_given(value):
+        return LATER
     match value:
-        case XComArg():
-            return LATER
         case dict():
             return {key: known(item) for key, item in value.items()}
         case list() | tuple():
             return [known(item) for item in value]
         case _:
             return value
+
+
+def names_used(kind: str, value: Any) -> dict[str, str]:
+    """Return a stand-in for a field that declares names: those that the expressions in other fields refer to."""
+    match value:
+        case str():
+            return dict.fromkeys(re.findall(rf"\$\{{\{{\s*{kind}\.(\w+)\s*\}}\}}", value), LATER)
+        case list() | tuple():
+            return {name: LATER for item in value for name in names_used(kind, item)}
+        case Mapping():
+            return names_used(kind, list(value.values()))
+        case _:
+            return {}
 
 
 def _is_output(value: Any) -> bool:

@@ -9,9 +9,10 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from airflow_mlpipe.exceptions import MlpipeError, StepError
+from airflow_mlpipe.exceptions import InputLostError, MlpipeError, StepError
 from airflow_mlpipe.fingerprint import fingerprint as digest_of
-from airflow_mlpipe.operators.claims import Turn, Waited, describe, held
+from airflow_mlpipe.operators.claims import Turn, Wait, Waited, describe, held
+from airflow_mlpipe.operators.repair import repair
 from airflow_mlpipe.planning.explain import Reason, dump_reasons, summary
 from airflow_mlpipe.planning.plan import Decision, Found, Missing, Task, decide
 from airflow_mlpipe.resolving.records import found, make_body, use_of
@@ -22,6 +23,7 @@ from airflow_mlpipe.store import log as fingerprint_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_mlpipe.operators.claims import HandOver
     from airflow_mlpipe.resolving.decide import History, StoreLookUp
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
     Launch: TypeAlias = Callable[[StepSpec, str, str], StepResult]
     """Runs a spec under a fingerprint and a claim, and publishes its outputs; raises StepError when it fails."""
+
+_REPAIRS = 3
+"""How often one input of a step may be lost, beyond once for each."""
 
 Result: TypeAlias = Literal["reused", "ran", "waited"]
 
@@ -88,16 +93,22 @@ class Life:
     say: Callable[[str], None]
     plan: str = ""
     moments: Mapping[str, str] = field(default_factory=dict)
+    hand_over: Callable[[str], HandOver] | None = None
+    """Takes over waiting for a fingerprint; without it this process waits."""
+    before: Wait = field(default_factory=Wait)
+    """What came of a wait that was handed over."""
+    depth: int = 0
+    """How many steps are waiting for this one to make their lost input again."""
     reasons: tuple[Reason, ...] = ()
 
     def live(self, task: Task) -> Outcome:
-        """Reuse, wait for, or run a step whose inputs are all known.
+        """Reuse, wait for, or run a step whose inputs are all known; an input that is lost is made again first.
 
         :raises StepError: if its command fails; nothing is recorded then.
         :raises StoreError: if the store cannot be read or written.
         """
         try:
-            outcome = self._outcome(task)
+            outcome = self._with_repairs(task)
             self._deliver(outcome)
         except MlpipeError as error:
             self._note({"outcome": "failed", "error": str(error), "reasons": dump_reasons(self.reasons)})
@@ -115,17 +126,24 @@ class Life:
         owner = self.owner
         runs.write_note(self.site.store, owner.pipeline, owner.run, owner.step, {**note, "plan": self.plan})
 
+    def _with_repairs(self, task: Task) -> Outcome:
+        for _ in range(_REPAIRS + len(task.spec.inputs)):
+            try:
+                return self._outcome(task)
+            except InputLostError as lost:  # noqa: PERF203 -- once in a while
+                task = repair(self, task, lost)
+        return self._outcome(task)
+
     def _outcome(self, task: Task) -> Outcome:
         decision = self._decide(task)
-        if decision.found:
+        before, self.before = self.before, Wait()
+        if decision.found and not before.awaited:
             return self._reused("reused", decision, decision.found)
         self.reasons = decision.reasons
-        self.say(f"runs: {summary(decision.reasons)}")
         if not task.allow_reuse:
+            self.say(f"runs: {summary(decision.reasons)}")
             return self._run(decision, None)
-        turn = Turn(self.site.store, str(decision.fingerprint), self.owner, self.say).take(
-            until_commit=not task.regenerate
-        )
+        turn = self._turn(str(decision.fingerprint), before).take(until_commit=not task.regenerate)
         self.look_up.refresh(str(decision.fingerprint))
         again = self._decide(task)
         if isinstance(turn, Waited):
@@ -136,7 +154,12 @@ class Life:
         if again.found:
             fingerprint_log.release(self.site.store, turn)
             return self._reused("reused", again, again.found)
+        self.say(f"runs: {summary(decision.reasons)}")
         return self._run(decision, turn)
+
+    def _turn(self, fingerprint: str, before: Wait) -> Turn:
+        hand_over = self.hand_over(fingerprint) if self.hand_over else None
+        return Turn(self.site.store, fingerprint, self.owner, self.say, hand_over, before)
 
     def _decide(self, task: Task) -> Decision:
         decision = decide(task, self._find, self.history.explain)

@@ -22,7 +22,7 @@ def chosen_steps(chosen: Any, names: set[str]) -> frozenset[str]:
         return frozenset()
     if "all" in wanted:
         return frozenset(names)
-    if unknown := [name for name in wanted if name not in names]:
+    if unknown := [name for name in wanted if not isinstance(name, str) or name not in names]:
         message = (
             f"{REGENERATE} names no step of this pipeline: {', '.join(map(repr, unknown))}. "
             f"Give none, all, or a list of: {', '.join(sorted(names))}"

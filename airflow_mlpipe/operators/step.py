@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowSkipException
@@ -13,15 +13,17 @@ from airflow_mlpipe.definitions.dump import plain
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.operators.announce import alias_of, announce
 from airflow_mlpipe.operators.binding import bind_from_plan, bind_here
-from airflow_mlpipe.operators.checks import check_ports, check_written
+from airflow_mlpipe.operators.checks import check_ports, check_written, owner_of
+from airflow_mlpipe.operators.claims import Wait, describe
 from airflow_mlpipe.operators.here import open_site, workspace_at
 from airflow_mlpipe.operators.life import Life
-from airflow_mlpipe.operators.links import MadeByLink
+from airflow_mlpipe.operators.links import MadeByLink, WaitsForLink
 from airflow_mlpipe.operators.run_context import RunContext
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
 from airflow_mlpipe.runtime.protocol import text_of
+from airflow_mlpipe.triggers.claim import ClaimTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.operators.life import Outcome
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import Argument, OutputRef, Reference, StepResult, StepSpec
+    from airflow_mlpipe.store.log import Claim
 
 
 class StepOperator(BaseOperator):
@@ -58,7 +61,7 @@ class StepOperator(BaseOperator):
         "components": "json",
     }
     shallow_copy_attrs: Sequence[str] = ("step", "pipeline", "launcher")
-    operator_extra_links = (MadeByLink(),)
+    operator_extra_links = (MadeByLink(), WaitsForLink())
     overwrite_rtif_after_execution = True
     ui_color = "#d5e8d4"
 
@@ -85,16 +88,26 @@ class StepOperator(BaseOperator):
         self.outputs: dict[str, Any] = {}
         self.components: dict[str, Any] = {}
         self.made_by: Mapping[str, str] = {}
+        self.waits_for: Mapping[str, str] = {}
         self.launcher: Launcher | None = None
         self.stopped = False
-        check_ports(step)
+        owner = owner_of(type(self), step.name)
         if pipeline is None and self.has_dag():
-            check_written(step, self.dag, self._folder(), workspace, self._params())
+            check_written(owner, step, self.dag, self._folder(), workspace, self._params(), self.upstream)
+        else:
+            check_ports(owner, step)
         if alias := alias_of(self.dag_id if self.has_dag() else "", step.outputs):
             self.outlets.append(alias)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Bind, look up, claim, launch, commit; return the outputs."""
+        return self._execute(context, Wait())
+
+    def resume(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after a wait that the triggerer took over: bind, look up and so on, as the first time."""
+        return self._execute(context, Wait(tuple(event["awaited"]), event["expired"], event["beat"]))
+
+    def _execute(self, context: Context, before: Wait) -> dict[str, Any]:
         run = RunContext.of(context, self.step.name if self.pipeline else None)
         folder = self._folder()
         site = open_site(workspace_at(self.workspace, folder))
@@ -102,7 +115,7 @@ class StepOperator(BaseOperator):
         if bound is None:
             message = "not run: a step it takes data from was skipped and left no output"
             raise AirflowSkipException(message)
-        outcome = self._life(run, site, bound).live(bound.task)
+        outcome = self._life(run, site, bound, before).live(bound.task)
         self.log.info("%s", outcome.line())
         self._show(outcome, site)
         announce(context, self.outlets, outcome.spec, outcome.outputs)
@@ -129,9 +142,9 @@ class StepOperator(BaseOperator):
 
     def _typed(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of params by the types these declare: the trigger form sends 1 for a number that is 1.0."""
-        numbers = {name for name, param in self._params().items() if param.schema.get("type") == "number"}
+        declared = self._params()
         return {
-            name: float(value) if name in numbers and isinstance(value, int) else value
+            name: typed(value, declared[name].schema.get("type")) if name in declared else value
             for name, value in params.items()
         }
 
@@ -139,11 +152,31 @@ class StepOperator(BaseOperator):
         """Return the definition with what Airflow rendered in it, and the values of the inputs that other tasks give."""
         return self.step, self.upstream
 
-    def _life(self, run: RunContext, site: Site, bound: Bound) -> Life:
+    def _life(self, run: RunContext, site: Site, bound: Bound, before: Wait) -> Life:
         history = History.read(site, run.pipeline, [run.step], bound.scanned)
         look_up = StoreLookUp(site, run.pipeline, run.run, lambda spec: interpreter_for(spec.environment, site.store))
         launch = partial(self._launch, site)
-        return Life(site, look_up, history, run.owner(), launch, self.log.info, plan=bound.plan)
+        return Life(
+            site,
+            look_up,
+            history,
+            run.owner(),
+            launch,
+            self.log.info,
+            bound.plan,
+            run.moments,
+            partial(partial, self._hand_over, site),
+            before,
+        )
+
+    def _hand_over(self, site: Site, fingerprint: str, holder: Claim, awaited: tuple[str, ...]) -> NoReturn:
+        """Leave the worker's slot; the triggerer waits, and the task goes on in `resume`."""
+        owner = holder.owner
+        self.waits_for = {"pipeline": owner.pipeline, "run": owner.run, "step": owner.step}
+        self.log.info("gives its slot back while it waits for %s", describe(owner))
+        trigger = ClaimTrigger(site.store.url, site.connection, fingerprint, list(awaited))
+        self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=self.execution_timeout)
+        raise AssertionError
 
     def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
         from airflow_mlpipe.launchers.choose import launcher_for  # noqa: PLC0415 -- heavy, needed only to run
@@ -166,6 +199,16 @@ class StepOperator(BaseOperator):
         self.outputs = describe_outputs(outcome.outputs, site)
         self.components = {"fingerprint": outcome.fingerprint, **components(outcome.spec)}
         self.made_by = outcome.made_by
+
+
+def typed(value: Any, declared: str | Sequence[str] | None) -> Any:
+    """Return a number as the type of JSON that a param declares for it, so that one number is one value."""
+    types = (declared,) if isinstance(declared, str) else declared or ()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if "number" in types:
+        return float(value)
+    return int(value) if "integer" in types and isinstance(value, float) and value.is_integer() else value
 
 
 def describe_outputs(outputs: Mapping[str, OutputRef], site: Site) -> dict[str, dict[str, Any]]:

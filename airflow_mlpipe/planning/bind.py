@@ -167,7 +167,8 @@ def _environment(environment: EnvironmentSpec) -> dict[str, Any]:
 def _command(step: Step) -> tuple[Argument, ...]:
     match step:
         case PythonScriptStep():
-            return ((Reference("interpreter"),), (step.script_name,), *_arguments(step.arguments))
+            script = f"./{step.script_name}" if step.script_name.startswith("-") else step.script_name  # no option
+            return ((Reference("interpreter"),), (script,), *_arguments(step.arguments))
         case CommandStep() if isinstance(step.command, str):
             return (("sh",), ("-c",), (shell_text(step.command),))
         case CommandStep():

@@ -15,8 +15,9 @@ from airflow_mlpipe.fingerprint import encode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-FilesOf: TypeAlias = "Callable[[str], Mapping[str, str] | None]"
-"""The files of a code snapshot, path -> digest (and mode); None where the snapshot is gone."""
+PartsOf: TypeAlias = "Callable[[str], Mapping[str, str] | None]"
+"""What a digest stands for: the files of a code snapshot, path -> digest (and mode), or the packages of a lock,
+name -> version; None where that is gone."""
 
 _SHOWN_DIGEST = 12
 _MAX_FILES = 20
@@ -47,10 +48,10 @@ def load_reasons(data: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
     return tuple(Reason(**item) for item in data)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], files_of: FilesOf) -> tuple[Reason, ...]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], parts_of: PartsOf) -> tuple[Reason, ...]:
     """Return what differs between two sets of components, in the order a reader wants: code first.
 
-    :param files_of: gives the files of a snapshot, so that a changed file is named.
+    :param parts_of: gives the files of a snapshot and the packages of a lock, so that what changed is named.
     """
     reasons: list[Reason] = []
     order = ("kind", "command", "code", "environment", "inputs", "parameters", "run", "outputs")
@@ -59,7 +60,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], files_of: FilesO
         if encode(before) == encode(now):
             continue
         if name == "code":
-            reasons += _code(before, now, files_of)
+            reasons += _code(before, now, parts_of)
+        elif name == "environment":
+            reasons += _environment(before or {}, now or {}, parts_of)
         elif isinstance(before, Mapping) and isinstance(now, Mapping):
             reasons += _entries(name, before, now)
         else:
@@ -67,9 +70,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], files_of: FilesO
     return tuple(reasons)
 
 
-def _code(before: str | None, now: str | None, files_of: FilesOf) -> Iterator[Reason]:
-    old = files_of(before) if before else {}
-    new = files_of(now) if now else {}
+def _code(before: str | None, now: str | None, parts_of: PartsOf) -> Iterator[Reason]:
+    old = parts_of(before) if before else {}
+    new = parts_of(now) if now else {}
     if old is None or new is None:
         yield Reason("code", "source directory", _shown(before), _shown(now))
         return
@@ -78,6 +81,18 @@ def _code(before: str | None, now: str | None, files_of: FilesOf) -> Iterator[Re
         yield Reason("code", path, _shown(old.get(path)), _shown(new.get(path)))
     if len(changed) > _MAX_FILES:
         yield Reason("code", f"and {len(changed) - _MAX_FILES} more files")
+
+
+def _environment(old: Mapping[str, Any], new: Mapping[str, Any], parts_of: PartsOf) -> Iterator[Reason]:
+    locks = [environment.get("lock") for environment in (old, new)]
+    before, now = (parts_of(lock) if lock else None for lock in locks)
+    changed = [] if before is None or now is None else list(_entries("software", before, now))
+    left_out = {"lock"} if changed else set()
+    kept_old, kept_new = ({key: e[key] for key in e.keys() - left_out} for e in (old, new))
+    yield from _entries("environment", kept_old, kept_new)
+    yield from changed[:_MAX_FILES]
+    if len(changed) > _MAX_FILES:
+        yield Reason("software", f"and {len(changed) - _MAX_FILES} more packages")
 
 
 def _entries(component: str, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Reason]:

@@ -13,7 +13,7 @@ from airflow_mlpipe.planning.bind import components, input_from
 from airflow_mlpipe.planning.explain import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow_mlpipe.runtime.protocol import InputSpec, OutputRef, StepSpec
 
@@ -39,7 +39,8 @@ class Found:
     """A record that can be reused, with everything a run wants to know of it.
 
     ``number`` is its entry in the log of the fingerprint. ``undelivered`` names outputs whose destination does not
-    hold the content (any more): the step is reused, but its turn must come to copy them again.
+    hold the content (any more): the step is reused, but its turn must come to copy them again. The outputs of an
+    ``evicted`` one are known and no longer there.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Found:
     seconds: float = 0.0
     made_by: Mapping[str, str] = field(default_factory=dict)
     undelivered: tuple[str, ...] = ()
+    evicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,70 @@ Explain: TypeAlias = "Callable[[StepSpec], tuple[Reason, ...]]"
 """Says how a complete spec differs from the nearest earlier record."""
 
 
-def plan(
-    tasks: Sequence[Task], read_inputs: ReadInputs, look_up: LookUp, explain: Explain, uri_of: Callable[[str], str]
+def plan(  # noqa: PLR0913 -- the four functions are one door to the outside
+    tasks: Sequence[Task],
+    read_inputs: ReadInputs,
+    look_up: LookUp,
+    explain: Explain,
+    uri_of: Callable[[str], str],
+    outside: Collection[str] = (),
 ) -> tuple[Decision, ...]:
     """Decide steps in dependency order; each task comes after those it waits for.
 
+    A step whose outputs were evicted is reused if nobody needs them: if all that take data from it are reused (rule 12).
+
     :param uri_of: gives the URI of a path below the store's root.
+    :param outside: the steps whose outputs others than the steps may read.
     """
+    decisions = _decide_all(tasks, read_inputs, look_up, explain, uri_of)
+    needed = _needed_again(tasks, decisions, outside)
+    if not needed:
+        return decisions
+
+    def look_again(spec: StepSpec, digest: str) -> Found | Missing:
+        result = look_up(spec, digest)
+        if spec.step in needed and isinstance(result, Found) and result.evicted:
+            return Missing((Reason("outputs", f"its outputs were evicted, and {needed[spec.step]} needs them"),))
+        return result
+
+    return _decide_all(tasks, read_inputs, look_again, explain, uri_of)
+
+
+def _needed_again(tasks: Sequence[Task], decisions: Sequence[Decision], outside: Collection[str]) -> dict[str, str]:
+    """Return the steps whose evicted outputs somebody needs, and who.
+
+    What a step that is not reused takes data from must be there; and what comes after it depends on it, which makes
+    that a step that is not reused, too.
+    """
+    evicted = {each.step for each in decisions if each.choice == "reuse" and each.found and each.found.evicted}
+    if not evicted:
+        return {}
+    takes_from = {task.spec.step: _producers(task.spec) for task in tasks}
+    followers: dict[str, list[str]] = {}
+    for task in tasks:
+        for before in dict.fromkeys((*takes_from[task.spec.step], *task.run_after)):
+            followers.setdefault(before, []).append(task.spec.step)
+    needed = {each.step: "a task outside the pipeline" for each in decisions if each.step in evicted & set(outside)}
+    ahead = [each.step for each in decisions if each.choice != "reuse" or each.step in needed]
+    not_reused = set(ahead)
+    for step in ahead:  # it grows meanwhile
+        made_again = [producer for producer in takes_from[step] if producer in evicted]
+        for producer in made_again:
+            needed.setdefault(producer, step)
+        fresh = [name for name in dict.fromkeys((*made_again, *followers.get(step, ()))) if name not in not_reused]
+        not_reused.update(fresh)
+        ahead += fresh
+    return needed
+
+
+def _producers(spec: StepSpec) -> tuple[str, ...]:
+    """Return the steps that a step takes data from, each once."""
+    return tuple(dict.fromkeys(wanted.producer[0] for wanted in spec.inputs.values() if wanted.producer))
+
+
+def _decide_all(
+    tasks: Sequence[Task], read_inputs: ReadInputs, look_up: LookUp, explain: Explain, uri_of: Callable[[str], str]
+) -> tuple[Decision, ...]:
     decisions: list[Decision] = []
     reused: dict[str, Mapping[str, OutputRef]] = {}
     for task in tasks:

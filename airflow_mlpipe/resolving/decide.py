@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from airflow_mlpipe.exceptions import DataError, RecordFormatError
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.planning.explain import Reason, differences
 from airflow_mlpipe.planning.plan import Found, Missing
+from airflow_mlpipe.resolving.locks import versions
 from airflow_mlpipe.resolving.records import found, outputs_of, was_made_by
 from airflow_mlpipe.resolving.references import token_now
 from airflow_mlpipe.runtime.observe import current
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from airflow_mlpipe.store.log import Log, Record
 
 _READERS = 16
+
+_EXPLAINING = {"fingerprint", "components"}
+"""What must be known of the last time to say what differs now."""
 
 
 @dataclass
@@ -67,7 +72,29 @@ class StoreLookUp:
             if isinstance(result, Found):
                 return result
             reasons = reasons or result.reasons
-        return Missing(reasons)
+        return Missing(reasons or _voided(log))
+
+    def find_or_evicted(self, spec: StepSpec, fingerprint: str) -> Found | Missing:
+        """Return the newest record that can be reused, else the newest that has given up its outputs (rule 12)."""
+        if fingerprint not in self._logs:
+            self._logs[fingerprint] = self._read(fingerprint)
+        result = self.find(spec, fingerprint)
+        if isinstance(result, Found):
+            return result
+        evicted = (self._evicted(record, spec) for record in self._logs[fingerprint].records if record.evicted)
+        return next(filter(None, evicted), result)
+
+    def _evicted(self, record: Record, spec: StepSpec) -> Found | None:
+        """Return a record without its outputs, if just these are what it lacks."""
+        if self._changed_software(record, spec):
+            return None
+        try:
+            outputs = outputs_of(record)
+        except RecordFormatError:
+            return None
+        if not spec.outputs.keys() <= outputs.keys() or self._undelivered(outputs, spec):
+            return None
+        return replace(found(record, outputs), evicted=True)
 
     def _read(self, fingerprint: str) -> Log:
         return fingerprint_log.Log.read(self.site.store, fingerprint)
@@ -79,7 +106,9 @@ class StoreLookUp:
             outputs = outputs_of(record)
         except RecordFormatError as error:
             return Missing((Reason("record", str(error)),))
-        there, damage = self._there(outputs)
+        if record.evicted:
+            return Missing((Reason("outputs", "its outputs were evicted"),))
+        there, damage = self._there(outputs, spec)
         if damage:
             if self.voiding:
                 fingerprint_log.void(self.site.store, record.fingerprint, record.number, damage[0].what)
@@ -104,17 +133,26 @@ class StoreLookUp:
             known.update(current(interpreter, unknown))
         return known
 
-    def _there(self, outputs: Mapping[str, OutputRef]) -> tuple[dict[str, OutputRef], tuple[Reason, ...]]:
+    def _there(
+        self, outputs: Mapping[str, OutputRef], spec: StepSpec
+    ) -> tuple[dict[str, OutputRef], tuple[Reason, ...]]:
         """Return the outputs as they are now, and what is wrong with those that are damaged or gone."""
         there: dict[str, OutputRef] = {}
         reasons = []
-        for name, output in outputs.items():
-            state = self._lost(output) if output.token is None else self._moved(output)
+        for name, wanted in spec.outputs.items():
+            state = self._as_it_is(outputs.get(name), wanted.datastore)
             if isinstance(state, str):
                 reasons.append(Reason("outputs", f"output {name} of the earlier run: {state}"))
             else:
-                there[name] = state or output
+                there[name] = state
         return there, tuple(reasons)
+
+    def _as_it_is(self, output: OutputRef | None, datastore: str | None) -> OutputRef | str:
+        if output is None:
+            return "its record does not name it"
+        if output.token is None:
+            return self._lost(output) or output
+        return self._moved(replace(output, datastore=datastore))  # the workspace may have renamed it
 
     def _lost(self, output: OutputRef) -> str | None:
         return published.verify(self.site.store, output.path, output.content)
@@ -124,12 +162,16 @@ class StoreLookUp:
 
         On the local disk its content counts, which the stat index knows: a time says too little there (a change that
         keeps it is a change) and too much (a touched file is the same). Elsewhere its version does.
+
+        :raises DataError: if it is out of reach, which says nothing of what lies there (rule 10).
         """
+        fs, path = self.site.open_uri(output.path, output.datastore)
         try:
-            fs, path = self.site.open_uri(output.path, output.datastore)
             token = token_now(fs, path)
         except DataError as error:
-            return str(error)
+            if isinstance(error.__cause__, FileNotFoundError | DataError):
+                return str(error)
+            raise
         same = self.site.holds(output.path, output.datastore, output.content) if is_local(fs) else token == output.token
         return replace(output, token=token) if same else f"{output.path} is no longer what was copied there"
 
@@ -141,6 +183,13 @@ class StoreLookUp:
             for name, output in spec.outputs.items()
             if output.destination and not self.site.holds(output.destination, output.datastore, outputs[name].content)
         )
+
+
+def _voided(log: Log) -> tuple[Reason, ...]:
+    """Return why the newest commit of a log counts no more, where somebody said so: a plan, say, a moment ago."""
+    last = next((entry for entry in reversed(log.entries) if entry.kind in {"commit", "void"}), None)
+    reason = last.data.get("reason") if last and last.kind == "void" else None
+    return (Reason("outputs", str(reason)),) if reason else ()
 
 
 @dataclass
@@ -156,9 +205,12 @@ class History:
     def read(cls, site: Site, pipeline: str, steps: Iterable[str], scanned: Mapping[str, Mapping[str, str]]) -> History:
         """Read the latest notes of some steps.
 
-        :param scanned: the files of the snapshots at hand, by digest; others are read from the store when needed.
+        :param scanned: the files of the snapshots and the packages of the locks at hand, by digest; others are read
+            from the store when needed.
         """
-        return cls(site, pipeline, runs.read_latest(site.store, pipeline, steps), scanned)
+        kept = runs.read_latest(site.store, pipeline, steps)
+        latest = {step: body for step, body in kept.items() if isinstance(body, dict) and body.keys() >= _EXPLAINING}
+        return cls(site, pipeline, latest, scanned)
 
     def fingerprints(self) -> list[str]:
         """Return what the last runs used: what this one will probably ask for."""
@@ -169,7 +221,7 @@ class History:
         earlier = self.latest.get(spec.step)
         if earlier is None:
             return (Reason("record", "it has not run before"),)
-        return differences(earlier["components"], components(spec), self._files_of) or (
+        return differences(earlier["components"], components(spec), self._parts_of) or (
             Reason("record", "its record has been removed"),
         )
 
@@ -181,13 +233,16 @@ class History:
         runs.write_latest(self.site.store, self.pipeline, spec.step, body)
         self.latest[spec.step] = body
 
-    def _files_of(self, digest: str) -> Mapping[str, str] | None:
+    def _parts_of(self, digest: str) -> Mapping[str, str] | None:
+        """Return the files of a snapshot or the packages of a lock; None if it is gone."""
         if digest in self.scanned:
             return self.scanned[digest]
-        try:
-            return files_in(snapshots.read(self.site.store, digest))
-        except FileNotFoundError:
-            return None
+        store = self.site.store
+        with suppress(FileNotFoundError, RecordFormatError):
+            return files_in(snapshots.read(store, digest))
+        with suppress(FileNotFoundError, RecordFormatError, ValueError):
+            return versions(snapshots.get_blob(store, digest).decode().splitlines())
+        return None
 
 
 def files_in(snapshot: snapshots.Snapshot) -> dict[str, str]:

@@ -12,6 +12,7 @@ from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
 from airflow_mlpipe.resolving.environments import specification
+from airflow_mlpipe.resolving.locks import versions
 from airflow_mlpipe.resolving.modules import no_script, scan_imports
 from airflow_mlpipe.resolving.references import content_of
 from airflow_mlpipe.resolving.sources import scan
@@ -52,8 +53,9 @@ class Facts:
         return Task(spec, run_after, step.allow_reuse, regenerate)
 
     def scanned(self) -> dict[str, dict[str, str]]:
-        """Return the files of every snapshot read so far, by digest."""
-        return {digest: files_in(snapshot) for digest, (_, snapshot) in self._directories.items()}
+        """Return the files of every snapshot, and the packages of every lock, read so far, by digest."""
+        files = {digest: files_in(snapshot) for digest, (_, snapshot) in self._directories.items()}
+        return files | {digest: versions(lock.decode().splitlines()) for digest, lock in self._locks.items()}
 
     def pack(self, spec: StepSpec) -> None:
         """Put what a step needs to be launched into the store, if it is not there yet: its code, its lock.

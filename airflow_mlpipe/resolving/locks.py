@@ -52,7 +52,7 @@ class Locked:
     @property
     def differences(self) -> dict[str, tuple[str | None, str | None]]:
         """The distributions whose version changed, appeared or went: name -> (old, new)."""
-        old, new = _versions(self.old or ()), _versions(self.new)
+        old, new = versions(self.old or ()), versions(self.new)
         return {name: (old.get(name), new.get(name)) for name in sorted({*old, *new}) if old.get(name) != new.get(name)}
 
 
@@ -149,8 +149,8 @@ def _locked(before: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> Locke
     return Locked(tuple(entry["requirements"]), entry["python"], entry["platform"], old, tuple(entry["lock"]))
 
 
-def _versions(lock: Iterable[str]) -> dict[str, str]:
-    """Return what follows each name: its version, or where it comes from."""
+def versions(lock: Iterable[str]) -> dict[str, str]:
+    """Return what follows each name in the lines of a lock: its version, or where it comes from."""
     named = ((match.group(), line[match.end() :]) for line in lock if (match := _NAME.match(line)))
     return {name: rest.removeprefix("==").lstrip(" @") for name, rest in named}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import DataChangedError, PlanError
@@ -92,6 +93,7 @@ def make_plan(  # noqa: PLR0913 -- what a run is made of
     *,
     regenerate: Collection[str] = (),
     waits: Mapping[str, tuple[str, ...]] | None = None,
+    outside: Collection[str] | None = None,
     dry: bool = False,
 ) -> RunPlan:
     """Bind and decide all steps of a pipeline.
@@ -102,12 +104,14 @@ def make_plan(  # noqa: PLR0913 -- what a run is made of
     :param run: the id of the run.
     :param regenerate: the steps whose earlier outputs must not be reused.
     :param waits: by step, tasks outside the pipeline that it must wait for, which therefore decides in its turn.
+    :param outside: the steps whose outputs tasks outside the pipeline may read; every step, if not given. Those that
+        update an asset are among them in any case.
     :raises DataError: if an external input is missing or cannot be read.
     :raises SourceError: if a source directory cannot be packed.
     """
     for attempt in range(_ATTEMPTS):
         facts = Facts(site, pipeline, values)
-        plan, history = _decide(facts, run, regenerate, waits, dry=dry)
+        plan, history = _decide(facts, run, regenerate, waits, outside, dry=dry)
         try:
             if not dry:
                 _keep(plan, facts, history)
@@ -119,11 +123,12 @@ def make_plan(  # noqa: PLR0913 -- what a run is made of
     raise AssertionError
 
 
-def _decide(
+def _decide(  # noqa: PLR0913 -- see above
     facts: Facts,
     run: str,
     regenerate: Collection[str],
     waits: Mapping[str, tuple[str, ...]] | None,
+    outside: Collection[str] | None,
     *,
     dry: bool,
 ) -> tuple[RunPlan, History]:
@@ -133,9 +138,13 @@ def _decide(
     look_up = StoreLookUp(site, pipeline.name, run, lambda spec: interpreter_for(spec.environment, site.store), not dry)
     likely = history.fingerprints()
     if not dry:
-        runs.write_pin(site.store, pipeline.name, run, {"run": run, "fingerprints": sorted(set(likely))})
+        now = datetime.now(timezone.utc).isoformat()
+        runs.write_pin(site.store, pipeline.name, run, {"time": now, "fingerprints": sorted(set(likely))})
     look_up.prefetch(likely)
-    decisions = planning.plan(tasks, facts.read_inputs, look_up.find, history.explain, site.store.uri)
+    read_outside = {task.spec.step for task in tasks if outside is None or _has_asset(task.spec)} | set(outside or ())
+    decisions = planning.plan(
+        tasks, facts.read_inputs, look_up.find_or_evicted, history.explain, site.store.uri, read_outside
+    )
     named = {decision.step: decision for decision in decisions}
     return (
         RunPlan(
@@ -150,6 +159,11 @@ def _decide(
     )
 
 
+def _has_asset(spec: StepSpec) -> bool:
+    """Say whether whoever listens to an asset may read an output."""
+    return any(output.asset for output in spec.outputs.values())
+
+
 def _keep(plan: RunPlan, facts: Facts, history: History) -> None:
     """Put what the steps to come will need into the store, then the plan itself."""
     for decision in plan.decisions.values():
@@ -160,12 +174,16 @@ def _keep(plan: RunPlan, facts: Facts, history: History) -> None:
     for decision in plan.decisions.values():
         if decision.choice == "reuse" and decision.fingerprint:
             history.note(decision.spec, decision.fingerprint, plan.run)
-    uses = [
+    journal.append(store, plan.pipeline, plan.run, facts.values.run, uses_of(plan))
+
+
+def uses_of(plan: RunPlan) -> list[journal.Use]:
+    """Return what the journal keeps of the steps that a plan reuses."""
+    return [
         use_of(decision.spec, "reused", decision.fingerprint, decision.found)
         for decision in plan.decisions.values()
         if decision.choice == "reuse" and decision.fingerprint and decision.found
     ]
-    journal.append(store, plan.pipeline, plan.run, facts.values.run, uses)
 
 
 def _step_to_json(task: Task, decision: Decision) -> dict[str, Any]:
@@ -205,6 +223,7 @@ def _found_to_json(found: Found) -> dict[str, Any]:
         "seconds": found.seconds,
         "made_by": dict(found.made_by),
         "undelivered": list(found.undelivered),
+        **({"evicted": True} if found.evicted else {}),
     }
 
 

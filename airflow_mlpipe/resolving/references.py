@@ -15,6 +15,7 @@ from airflow_mlpipe.exceptions import DataError, MlpipeError, SourceError
 from airflow_mlpipe.fingerprint import encode
 from airflow_mlpipe.store.digests import Content, digest_object, digest_path, is_local
 from airflow_mlpipe.store.exclusive import lock_of
+from airflow_mlpipe.store.listing import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,8 +48,7 @@ def content_of(
             case "version":
                 return _by_version(fs, path, required=compare is not None)
             case "path":
-                kind, size, files = _shape(_info(fs, path))
-                return Content(kind, f"path:{uri}", size, files), None
+                return _by_path(uri, fs, path), None
             case unknown:
                 message = f"it cannot be compared by {unknown!r}: write compare: content, version or path"
                 raise DataError(message)
@@ -108,35 +108,23 @@ def _by_version(fs: AbstractFileSystem, path: str, *, required: bool) -> tuple[C
 
 def _version(fs: AbstractFileSystem, path: str) -> tuple[str | None, Content]:
     """Return the token of a file or folder, and its content compared by that."""
-    with lock_of(fs):
-        info = _info(fs, path)
-        kind, size, files = _shape(info)
-        entries = _files_below(fs, path) if kind == "folder" else {}
-    if kind == "file":
-        token = _token(info)
-        return token, Content(kind, f"version:{token}", size, files)
+    entries = listing(fs, path)
+    if entries.keys() == {""}:
+        token = _token(entries[""])
+        return token, Content("file", f"version:{token}", int(entries[""].get("size") or 0), 1)
     tokens = {name: _token(entry) for name, entry in entries.items()}
     token = None if None in tokens.values() else hashlib.sha256(encode(sorted(tokens.items()))).hexdigest()
     size = sum(int(entry.get("size") or 0) for entry in entries.values())
-    return token, Content(kind, f"version:{token}", size, len(entries))
+    return token, Content("folder", f"version:{token}", size, len(entries))
 
 
-def _info(fs: AbstractFileSystem, path: str) -> Mapping[str, Any]:
-    fs.invalidate_cache(path)  # listings are cached, and this asks for now
-    info: Mapping[str, Any] = fs.info(path)
-    return info
-
-
-def _shape(info: Mapping[str, Any]) -> tuple[str, int, int]:
+def _by_path(uri: str, fs: AbstractFileSystem, path: str) -> Content:
+    with lock_of(fs):
+        fs.invalidate_cache(path)  # listings are cached, and this asks for now
+        info: Mapping[str, Any] = fs.info(path)
     if info.get("type") == "directory":
-        return "folder", 0, 0
-    return "file", int(info.get("size") or 0), 1
-
-
-def _files_below(fs: AbstractFileSystem, path: str) -> dict[str, Mapping[str, Any]]:
-    root = fs._strip_protocol(path).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
-    found: Mapping[str, Mapping[str, Any]] = fs.find(path, detail=True)
-    return {name[len(root) :].lstrip("/"): entry for name, entry in found.items() if entry.get("type") != "directory"}
+        return Content("folder", f"path:{uri}", 0, 0)
+    return Content("file", f"path:{uri}", int(info.get("size") or 0), 1)
 
 
 def _token(info: Mapping[str, Any]) -> str | None:

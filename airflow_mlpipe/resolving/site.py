@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fsspec.core import url_to_fs
-
 from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.store import s3
 from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path
 from airflow_mlpipe.store.sides import Side, refuse_overlap
 from airflow_mlpipe.store.store import Store
@@ -39,12 +38,16 @@ def no_connections(connection: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Site:
-    """The store, the datastores and the stat index that one process works with."""
+    """The store, the datastores and the stat index that one process works with.
+
+    ``connection`` is the Airflow connection that opens the store, where one is needed.
+    """
 
     workspace: Workspace
     store: Store
     index: StatIndex
     storage_options: StorageOptions
+    connection: str | None = None
 
     @classmethod
     def open(
@@ -61,7 +64,8 @@ class Site:
         if not url and (store := workspace.output_store):
             url, connection = store.url, store.connection
         options = storage_options(connection) if connection else {}
-        return cls(workspace, Store.open(str(url or default_store), options), StatIndex.open(), storage_options)
+        opened = Store.open(str(url or default_store), options)
+        return cls(workspace, opened, StatIndex.open(), storage_options, connection)
 
     def open_uri(self, uri: str, datastore: str | None) -> tuple[AbstractFileSystem, str]:
         """Return the filesystem and path of a URI, opened with a datastore's credentials.
@@ -73,7 +77,7 @@ class Site:
         connection = self.workspace.datastore(datastore).connection if datastore else None
         options = self.storage_options(connection) if connection else {}
         try:
-            fs, path = url_to_fs(uri, **options)
+            fs, path = s3.open_url(uri, options)
         except (ValueError, ImportError) as error:
             message = f"nothing here can open {uri}: {error}"
             raise DataError(message) from error

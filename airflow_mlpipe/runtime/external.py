@@ -43,7 +43,7 @@ class External:
         :raises DataChangedError: if it is not.
         """
         self.check(index)
-        fetch(self.fs, self.path, target, link=self.bound.mode == "mount")
+        fetch(self.fs, self.path, target, link=self.bound.mode == "mount", ours=False)
         if self.local is not None:
             self.check(index)  # unchanged from before to after the copy, so the copy is it
         elif self._by_content():

@@ -84,15 +84,24 @@ def note(name: str, spec: ModuleSpec | None) -> None:
     if (name, place) in _seen or _is_standard(name, place) or place.startswith(_STEP):
         return
     _seen.add((name, place))
-    line = name + "\0" + place + "\n"
+    line = os.fsencode(name + "\0" + place + "\n")
     try:
         descriptor = os.open(_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     except OSError:
         return  # the step is being cleared away
     try:
-        os.write(descriptor, os.fsencode(line))
+        written = os.write(descriptor, line)
+    except OSError as error:
+        raise _unrecorded(name, str(error.strerror)) from None
     finally:
         os.close(descriptor)
+    if written != len(line):
+        raise _unrecorded(name, "the disk is full")
+
+
+def _unrecorded(name: str, reason: str) -> SystemExit:
+    """Return what ends the process: a step of which an import is not known must not succeed, or it would be reused."""
+    return SystemExit(f"mlpipe: that {name} was imported cannot be written down: {reason}")
 
 
 def _place(spec: ModuleSpec | None) -> str:

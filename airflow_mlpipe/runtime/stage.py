@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.exceptions import DataChangedError, DataError, InputModifiedError
+from airflow_mlpipe.exceptions import DataChangedError, DataError, InputLostError, InputModifiedError
 from airflow_mlpipe.runtime import recorder, run
 from airflow_mlpipe.runtime.external import External, OpenUri, TokenNow
 from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.protocol import to_json
-from airflow_mlpipe.runtime.untouched import Signature, changes, signatures
+from airflow_mlpipe.runtime.untouched import Signature, changes, is_shared, signature, signatures
 from airflow_mlpipe.store import snapshots
 from airflow_mlpipe.store.digests import StatIndex
-from airflow_mlpipe.store.outputs import fetch
+from airflow_mlpipe.store.outputs import fetch, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,23 +45,25 @@ class Staged:
         :raises InputModifiedError: if the command wrote into its inputs.
         :raises DataChangedError: if external data is no longer what was bound.
         """
-        after = signatures(self.directory.inputs)
-        if found := changes(self.before, after):
-            self._discard_damaged(after)
+        if found := changes(self.before, signatures(self.directory.inputs)):
+            self.discard_damaged()
             raise InputModifiedError(_describe(found))
         for external in self.externals:
             external.check(self.index, thoroughly=external.bound.mode == "direct")
 
-    def _discard_damaged(self, after: dict[str, Signature]) -> None:
-        """Remove from the store what the command changed through a hard link, so that it is made again."""
-        for path in self.before:
+    def discard_damaged(self) -> None:
+        """Remove from the store what the command changed through a hard link, so that it is made again.
+
+        However the command ended: what it changed may have the size that it had, and would be taken for whole.
+        """
+        for path, before in self.before.items():
             name, _, rest = path.partition("/")
-            shared = (
-                path in after and self.before[path][2] == 0 and changes({path: self.before[path]}, {path: after[path]})
-            )
             stored = _stored(self.store, self.spec.inputs[name])
-            if shared and stored is not None:
-                self.store.remove(f"{stored}/{rest}" if rest else stored)
+            if stored is None or self.store.local_root is None or not is_shared(before):
+                continue
+            place = f"{stored}/{rest}" if rest else stored
+            if changes({path: before}, signature(path, self.store.local_root / place)):
+                self.store.remove(place)
 
 
 def prepare(store: Store, spec: StepSpec, root: Path, open_uri: OpenUri, token_now: TokenNow) -> Staged:
@@ -70,6 +72,7 @@ def prepare(store: Store, spec: StepSpec, root: Path, open_uri: OpenUri, token_n
     :param open_uri: opens external data with the credentials of its datastore.
     :param token_now: returns the version of external data.
     :raises DataChangedError: if external data is no longer what was bound.
+    :raises InputLostError: if the output of an earlier step is damaged or gone.
     :raises DataError: if an input is not bound, or cannot be read.
     """
     directory = StepDirectory(root.resolve())
@@ -110,8 +113,16 @@ def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
                 else:
                     external.stage(target, index)
                 yield external
-            elif bound.mode != "direct":
+                continue
+            if lost := verify(store, stored, bound.content):
+                raise _lost(name, bound, stored, lost)
+            if bound.mode != "direct":
                 fetch(store.fs, store.full(stored), target, link=bound.mode == "mount")
+
+
+def _lost(name: str, bound: InputSpec, stored: str, reason: str) -> InputLostError:
+    message = f"input {name!r} cannot be taken from {bound.uri}: {reason}; clear the task that makes it"
+    return InputLostError(message, stored, reason)
 
 
 def _stored(store: Store, bound: InputSpec) -> str | None:
@@ -123,7 +134,7 @@ def _stored(store: Store, bound: InputSpec) -> str | None:
 def _named(name: str, bound: InputSpec) -> Iterator[None]:
     try:
         yield
-    except DataChangedError:
+    except (DataChangedError, InputLostError):
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         message = f"input {name!r} cannot be read from {bound.uri}: {error}; check that it exists and may be read"

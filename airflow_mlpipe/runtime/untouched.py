@@ -20,6 +20,19 @@ def signatures(folder: Path) -> dict[str, Signature]:
     return {os.path.relpath(path, root): _signature(status) for path, status in _walk(root)}
 
 
+def signature(name: str, path: Path) -> dict[str, Signature]:
+    """Return the signature of one file under a name; nothing if it is gone."""
+    try:
+        return {name: _signature(path.lstat())}
+    except FileNotFoundError:
+        return {}
+
+
+def is_shared(found: Signature) -> bool:
+    """Say whether a file had other names: what is written into it is written into them."""
+    return found[2] == 0 and stat.S_ISREG(found[4])
+
+
 def changes(before: dict[str, Signature], after: dict[str, Signature]) -> list[str]:
     """Return what differs, in words, folders last since they only follow from their files."""
     found = [f"{path} was removed" for path in before.keys() - after.keys()]

@@ -79,12 +79,18 @@ class Watch:
     def __init__(
         self, store: Store, claim: Claim, expiry: float = EXPIRY, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self.claim = claim
         self._store = store
         self._path = layout.beat(claim.fingerprint, claim.id)
         self._expiry = expiry
         self._clock = clock
         self._seen = self._read()
         self._since = clock()
+
+    @property
+    def beat(self) -> bytes:
+        """The beat as it was seen last; empty where there is none."""
+        return self._seen
 
     def expired(self) -> bool:
         """Look once more; return whether the beat has not changed for longer than the expiry.

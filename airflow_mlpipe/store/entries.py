@@ -24,28 +24,37 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
     "commit": {"claim": str, "body": dict},
     "void": {"void": int},
     "release": {"claim": str},
+    "evict": {"evict": int},
 }
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to compute a fingerprint and to commit the outcome; ``number`` is that of its entry."""
+    """The right to compute a fingerprint and to commit the outcome.
+
+    ``number`` is that of its entry, ``time`` the ISO timestamp in UTC at which it began.
+    """
 
     fingerprint: str
     id: str
     number: int
     owner: Owner
+    time: str = ""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A commit that counts. ``claim`` is the id of the claim that made it, ``time`` an ISO timestamp in UTC."""
+    """A commit that counts. ``claim`` is the id of the claim that made it, ``time`` an ISO timestamp in UTC.
+
+    The outputs of an ``evicted`` one were given up for their room; what it says of them still holds.
+    """
 
     fingerprint: str
     number: int
     claim: str
     body: Mapping[str, Any]
     time: str
+    evicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,38 +89,47 @@ class Log:
         numbers = sorted(number for name in names if (number := layout.entry_number(name)) is not None)
         paths = {number: layout.log_entry(fingerprint, number) for number in numbers}
         contents = store.read_all(paths.values())
-        parsed = {number: _parse(store.uri(path), contents.get(path, b"")) for number, path in paths.items()}
+        return cls.of(store, fingerprint, {number: contents.get(path, b"") for number, path in paths.items()})
+
+    @classmethod
+    def of(cls, store: Store, fingerprint: str, contents: Mapping[int, bytes]) -> Log:
+        """Return the log whose entries, in the order of their numbers, are these.
+
+        :raises RecordFormatError: if a newer version wrote an entry.
+        """
+        uris = {number: store.uri(layout.log_entry(fingerprint, number)) for number in contents}
+        parsed = {number: _parse(uris[number], content) for number, content in contents.items()}
         return cls(
             fingerprint,
             tuple(Entry(number, data["kind"], data["time"], data) for number, data in parsed.items() if data),
             tuple(number for number, data in parsed.items() if data is None),
-            numbers[-1] if numbers else 0,
+            max(contents, default=0),
         )
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
         """The commits that count, newest first: no later claim precedes them, and they are not voided."""
         voided = {entry.data["void"] for entry in self.entries if entry.kind == "void"}
+        evicted = {entry.data["evict"] for entry in self.entries if entry.kind == "evict"}
         found: list[Record] = []
         last_claim = None
         for entry in self.entries:
             if entry.kind == "claim":
                 last_claim = entry.data["claim"]
             elif entry.kind == "commit" and (entry.data.get("unclaimed") or entry.data["claim"] == last_claim):
-                found.append(self._record(entry))
+                found.append(self._record(entry, evicted=entry.number in evicted))
         return tuple(record for record in reversed(found) if record.number not in voided)
 
-    def _record(self, entry: Entry) -> Record:
-        return Record(self.fingerprint, entry.number, entry.data["claim"], entry.data["body"], entry.time)
+    def _record(self, entry: Entry, *, evicted: bool) -> Record:
+        return Record(self.fingerprint, entry.number, entry.data["claim"], entry.data["body"], entry.time, evicted)
 
     @cached_property
     def last_claim(self) -> Claim | None:
         """The last claim, whatever became of it."""
-        for entry in reversed(self.entries):
-            if entry.kind == "claim":
-                owner = Owner(**entry.data["owner"])
-                return Claim(self.fingerprint, entry.data["claim"], entry.number, owner)
-        return None
+        return next((self._claim(entry) for entry in reversed(self.entries) if entry.kind == "claim"), None)
+
+    def _claim(self, entry: Entry) -> Claim:
+        return Claim(self.fingerprint, entry.data["claim"], entry.number, Owner(**entry.data["owner"]), entry.time)
 
     @cached_property
     def holder(self) -> Claim | None:
@@ -120,9 +138,19 @@ class Log:
         ended = {entry.data["claim"] for entry in self.entries if entry.kind in {"commit", "release"}}
         return None if claim is None or claim.id in ended else claim
 
+    def claim_of(self, claim_id: str) -> Claim | None:
+        """Return the claim with an id."""
+        claims = (entry for entry in self.entries if entry.kind == "claim" and entry.data["claim"] == claim_id)
+        return next(map(self._claim, claims), None)
+
     def record_of(self, claim_id: str) -> Record | None:
         """Return the newest record that a claim made."""
         return next((record for record in self.records if record.claim == claim_id), None)
+
+    def commit_of(self, claim_id: str) -> Record | None:
+        """Return the newest commit of a claim, whether or not it counts still."""
+        commits = (entry for entry in reversed(self.entries) if entry.kind == "commit")
+        return next((self._record(entry, evicted=False) for entry in commits if entry.data["claim"] == claim_id), None)
 
     def failure(self, claim_id: str) -> str | None:
         """Return the error with which a claim was released."""

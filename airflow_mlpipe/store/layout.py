@@ -11,6 +11,9 @@
     latest/<pipeline>/<step>.json             what a step was made from the last time
     work/<claim>                              step directories, of local stores only
     probe/<filesystem>                        that this filesystem creates exclusively
+    pins/record/<fp>.json                     that a person wants the records of a fingerprint kept
+    pins/run/<pipeline>/<run>.json            that a person wants what a run used kept
+    condemned/<kind>-<id>.json                what retention removes next time, if nobody refers to it by then
 """
 
 from __future__ import annotations
@@ -19,9 +22,19 @@ import re
 
 from airflow_mlpipe.naming import from_path_segment, path_segment
 
+LOG = "log"
+BEATS = "beat"
+OUTPUTS = "outputs"
+SNAPSHOTS = "snapshots"
 RUNS = "runs"
+LATEST = "latest"
+WORK = "work"
+PINS = "pins"
+CONDEMNED = "condemned"
 
 _ENTRY = re.compile(r"([0-9]{6,})\.json\Z")
+_LOG_ENTRY = re.compile(r"[^/]*/([A-Za-z0-9_][A-Za-z0-9_.-]*)/([0-9]{6,})\.json\Z")
+_SNAPSHOT = re.compile(r"([0-9a-f]{64})\.(?:tar|json|blob)\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _OUTPUT_PARTS = 4
@@ -29,7 +42,7 @@ _OUTPUT_PARTS = 4
 
 def log_folder(fingerprint: str) -> str:
     """Return the folder of a fingerprint's log."""
-    return f"log/{_plain(fingerprint)[:2]}/{fingerprint}"
+    return f"{LOG}/{_plain(fingerprint)[:2]}/{fingerprint}"
 
 
 def log_entry(fingerprint: str, number: int) -> str:
@@ -43,14 +56,20 @@ def entry_number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def log_parts(path: str) -> tuple[str, int] | None:
+    """Return fingerprint and number of an entry by its path below `LOG`; None for any other file there."""
+    match = _LOG_ENTRY.match(path)
+    return (match[1], int(match[2])) if match else None
+
+
 def beat(fingerprint: str, claim: str) -> str:
     """Return the path of a holder's sign of life."""
-    return f"beat/{_plain(fingerprint)}/{_plain(claim)}"
+    return f"{BEATS}/{_plain(fingerprint)}/{_plain(claim)}"
 
 
 def outputs(fingerprint: str, claim: str) -> str:
     """Return the folder of what one claim published."""
-    return f"outputs/{_plain(fingerprint)}/{_plain(claim)}"
+    return f"{OUTPUTS}/{_plain(fingerprint)}/{_plain(claim)}"
 
 
 def output(fingerprint: str, claim: str, name: str) -> str:
@@ -61,24 +80,30 @@ def output(fingerprint: str, claim: str, name: str) -> str:
 def output_parts(path: str) -> tuple[str, str, str] | None:
     """Return ``(fingerprint, claim, name)`` of a path at or below an output; None for any other."""
     parts = path.split("/")
-    if len(parts) < _OUTPUT_PARTS or parts[0] != "outputs":
+    if len(parts) < _OUTPUT_PARTS or parts[0] != OUTPUTS:
         return None
     return parts[1], parts[2], parts[3]
 
 
 def snapshot(digest: str) -> str:
     """Return the path of a packed source directory."""
-    return f"snapshots/{_hex(digest)}.tar"
+    return f"{SNAPSHOTS}/{_hex(digest)}.tar"
 
 
 def snapshot_manifest(digest: str) -> str:
     """Return the path of the list of files of a packed source directory; it is written last."""
-    return f"snapshots/{_hex(digest)}.json"
+    return f"{SNAPSHOTS}/{_hex(digest)}.json"
 
 
 def blob(digest: str) -> str:
     """Return the path of a text kept among the snapshots."""
-    return f"snapshots/{_hex(digest)}.blob"
+    return f"{SNAPSHOTS}/{_hex(digest)}.blob"
+
+
+def snapshot_digest(name: str) -> str | None:
+    """Return the digest that a file among the snapshots is named by; None for what is none."""
+    match = _SNAPSHOT.match(name)
+    return f"sha256:{match[1]}" if match else None
 
 
 def pipeline(name: str) -> str:
@@ -128,12 +153,32 @@ def journal_entry(pipeline_name: str, day: str, time: str) -> str:
 
 def latest(pipeline_name: str, step: str) -> str:
     """Return the path of what a step of a pipeline was made from the last time."""
-    return f"latest/{path_segment(pipeline_name)}/{path_segment(step)}.json"
+    return f"{LATEST}/{path_segment(pipeline_name)}/{path_segment(step)}.json"
 
 
 def work(claim: str) -> str:
     """Return the path of a local step directory."""
-    return f"work/{_plain(claim)}"
+    return f"{WORK}/{_plain(claim)}"
+
+
+def work_spec(claim: str) -> str:
+    """Return the path of the message into a local step directory."""
+    return f"{work(claim)}/spec.json"
+
+
+def record_pin(fingerprint: str) -> str:
+    """Return the path of what a person says to keep the records of a fingerprint."""
+    return f"{PINS}/record/{_plain(fingerprint)}.json"
+
+
+def run_pin(pipeline_name: str, run_id: str) -> str:
+    """Return the path of what a person says to keep all that a run used."""
+    return f"{PINS}/run/{path_segment(pipeline_name)}/{path_segment(run_id)}.json"
+
+
+def condemned(name: str) -> str:
+    """Return the path of a list of what retention removes next time."""
+    return f"{CONDEMNED}/{_plain(name)}.json"
 
 
 def probed(filesystem: str) -> str:

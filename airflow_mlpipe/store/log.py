@@ -6,6 +6,7 @@ somebody who knew everything before it:
 - ``claim``: somebody begins to compute. The last claim holds, unless it committed or was released.
 - ``commit``: the outcome of a claim. It counts only if no later claim precedes it, so a late writer is fenced off.
 - ``void``: a commit that no longer counts, because what it names is damaged or gone.
+- ``evict``: a commit whose outputs were given up for their room; it counts, and says what they were.
 - ``release``: a claim that ended without an outcome, with its error if it had one.
 
 The newest commit that counts is the record.
@@ -41,6 +42,7 @@ __all__ = [
     "claim",
     "commit",
     "commit_unclaimed",
+    "evict",
     "release",
     "take_over",
     "void",
@@ -101,6 +103,16 @@ def void(store: Store, fingerprint: str, number: int, reason: str) -> None:
     _append(store, fingerprint, decide)
 
 
+def evict(store: Store, fingerprint: str, number: int, reason: str) -> None:
+    """Give up the outputs of a commit; one that does not count, or has given them up, is left as it is."""
+
+    def decide(log: Log) -> dict[str, Any] | None:
+        holds = any(record.number == number and not record.evicted for record in log.records)
+        return {"kind": "evict", "evict": number, "reason": reason} if holds else None
+
+    _append(store, fingerprint, decide)
+
+
 def release(store: Store, claim: Claim, error: str | None = None) -> None:
     """Give a claim back without an outcome; one that has ended already is left as it is.
 
@@ -117,7 +129,7 @@ def release(store: Store, claim: Claim, error: str | None = None) -> None:
 def _claim(store: Store, fingerprint: str, owner: Owner, is_free: Callable[[Log], bool]) -> Claim | None:
     data = {"kind": "claim", "claim": uuid.uuid4().hex, "owner": asdict(owner)}
     entry = _append(store, fingerprint, lambda log: data if is_free(log) else None)
-    return Claim(fingerprint, str(data["claim"]), entry.number, owner) if entry else None
+    return Claim(fingerprint, str(data["claim"]), entry.number, owner, entry.time) if entry else None
 
 
 def _commit(store: Store, fingerprint: str, data: Mapping[str, Any], check: Callable[[Log], None]) -> Record:

@@ -77,13 +77,15 @@ def verify(store: Store, path: str, content: Content) -> str | None:
     return None
 
 
-def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True) -> None:
+def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True, ours: bool = True) -> None:
     """Stage a file or a folder at a local path that does not exist yet.
 
     From the local disk by the first way that is safe: a clone, a hard link (to a file that nobody may write, unless
     this is root, who may write all files), a copy. What is staged never shares writable bytes with its source.
 
     :param link: whether the files may be shared and are read-only; otherwise each is a writable copy of its own.
+    :param ours: whether the source is the store's, which is looked after; a user's own files are never hard-linked,
+        as a script may make a link writable.
     :raises FileNotFoundError: if there is nothing at the path.
     :raises DataError: if it cannot be read.
     """
@@ -91,9 +93,9 @@ def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True)
     root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
     try:
         if is_local(fs):
-            _stage(root, target, Stager(link=link))
+            _stage(root, target, Stager(link=link, hard=ours))
         else:
-            _download(fs, root, target, Stager(link=link))
+            _download(fs, root, target, Stager(link=link, hard=ours))
     except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own

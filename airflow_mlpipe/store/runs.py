@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlpipe.exceptions import RecordFormatError
 from airflow_mlpipe.store import layout
 
 if TYPE_CHECKING:
@@ -57,9 +59,16 @@ def write_latest(store: Store, pipeline: str, step: str, body: Mapping[str, Any]
 
 
 def read_latest(store: Store, pipeline: str, steps: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what some steps were made from the last time; those that have never run are left out."""
+    """Return what some steps were made from the last time.
+
+    Those that have never run are left out, and so are those of which that is damaged: it only explains.
+    """
     paths = {layout.latest(pipeline, step): step for step in steps}
-    return {paths[path]: store.decode(path, content) for path, content in store.read_all(paths).items()}
+    found = {}
+    for path, content in store.read_all(paths).items():
+        with suppress(RecordFormatError):
+            found[paths[path]] = store.decode(path, content)
+    return found
 
 
 def pipelines(store: Store) -> list[str]:

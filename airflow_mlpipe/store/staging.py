@@ -11,6 +11,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.store import s3
 from airflow_mlpipe.store.exclusive import lock_of
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ class Stager:
     """Brings files to local paths; remembers which ways lead nowhere between the filesystems at hand.
 
     :param link: whether a file may be shared with its source, read-only; otherwise it is a writable copy.
+    :param hard: whether it may be shared as a hard link.
     """
 
-    def __init__(self, *, link: bool) -> None:
+    def __init__(self, *, link: bool, hard: bool = True) -> None:
         self._mode = _READ_ONLY if link else _WRITABLE
-        self._links = link and os.geteuid() != 0
+        self._links = link and hard and os.geteuid() != 0
         self._clones = True
 
     def stage(self, source: str, status: os.stat_result, target: str) -> None:
@@ -48,7 +50,10 @@ class Stager:
         """Copy a file of any filesystem to a path, and see that all its bytes arrived."""
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with lock_of(fs):
-            fs.get_file(source, target)
+            if s3.is_s3(fs, source):
+                s3.download(fs, source, target)
+            else:
+                fs.get_file(source, target)
         arrived = os.stat(target).st_size
         if arrived != size:
             message = f"{fs.unstrip_protocol(source)} arrived with {arrived} bytes instead of {size}; run again"

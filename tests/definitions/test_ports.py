@@ -6,7 +6,7 @@ import pytest
 
 from airflow_mlpipe.definitions import DataReference, PipelineData, PipelineParameter, StepOutput
 from airflow_mlpipe.definitions.ports import inputs, outputs, parameters, parameters_in, with_texts
-from tests.definitions.helpers import refused
+from tests.definitions.helpers import problems, refused, step
 
 RAW = DataReference(name="raw", path="raw.csv")
 CLEAN = PipelineData("clean")
@@ -71,6 +71,14 @@ def test_objects_in_arguments_become_expressions():
 def test_an_object_in_arguments_that_is_no_port_is_refused_by_name():
     with refused("arguments[1]: is neither among the inputs nor among the outputs (given: raw)"):
         with_texts({"arguments": ["--raw", RAW]})
+
+
+def test_a_port_without_a_name_hides_nothing_else_that_is_wrong():
+    assert [line.partition(":")[0] for line in problems(step, "a", inputs=[3], outputs=["x", "x"], compute=4)] == [
+        "CommandStep.compute",
+        "CommandStep.inputs[0]",
+        "CommandStep.outputs[1]",
+    ]
 
 
 def test_parameter_objects_are_found_wherever_they_stand():

@@ -170,6 +170,16 @@ def test_a_stored_file_that_was_written_into_through_a_hard_link_is_removed_so_t
     assert not stored.exists() or stored.read_text() == "1,2\n"  # a clone where the filesystem can
 
 
+def test_a_users_own_read_only_file_is_never_changed_by_a_script(bench, data, monkeypatch):
+    data.chmod(0o444)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    script = "import os; path = os.environ['MLPIPE_INPUT_DATA']; os.chmod(path, 0o644); open(path, 'a').write('more')"
+    with pytest.raises(InputModifiedError, match="data was changed"):
+        bench.launch(bench.spec(script, inputs={"data": bench.external(data)}))
+    assert data.read_text() == "1,2\n"
+    assert data.stat().st_mode & 0o777 == 0o444
+
+
 def test_other_steps_may_share_a_stored_file_by_hard_links_meanwhile(bench, data, monkeypatch):
     bound = bench.stored(data)
     stored = bench.store.local_root / bench.store.path_of(bound.uri)

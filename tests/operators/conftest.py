@@ -1,13 +1,15 @@
-"""A life of a step in plain Python: a real store in a temporary folder, and a launcher that is a function."""
+"""What operators are tried in: a real store in a temporary folder, and an Airflow that is kept in memory."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_mlpipe.definitions import Workspace
+from airflow_mlpipe.operators import here
 from airflow_mlpipe.operators.life import Life
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
@@ -16,6 +18,7 @@ from airflow_mlpipe.runtime.protocol import OutputRef, OutputSpec, StepResult, S
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.log import Owner
 from airflow_mlpipe.store.outputs import publish
+from tests.operators.fake_airflow import Airflow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,10 +65,26 @@ class World:
         return self.root / "store" / outcome.outputs["model"].path
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+@pytest.fixture(autouse=True)
+def nobody_elses_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW", "MLPIPE_")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("MLPIPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("MLPIPE_STORE", raising=False)
+    here._workspace.cache_clear()
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Airflow:
+    """Runs tasks; the outputs are kept in `store` of the temporary folder."""
+    monkeypatch.setenv("MLPIPE_STORE", str(tmp_path / "store"))
+    fake = Airflow()
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", fake, raising=False)
+    return fake
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 

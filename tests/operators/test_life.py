@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.operators import claims
+from airflow_mlpipe.operators.claims import Wait
+from airflow_mlpipe.resolving.records import make_body
+from airflow_mlpipe.runtime.protocol import OutputRef, StepResult
+from airflow_mlpipe.store import layout, runs
 from airflow_mlpipe.store import log as fingerprint_log
-from airflow_mlpipe.store import runs
+from airflow_mlpipe.store.beat import EXPIRY
+from airflow_mlpipe.store.outputs import publish
 from tests.operators.conftest import task
 
 
@@ -115,7 +122,7 @@ def test_who_comes_second_waits_and_takes_the_result(world):
     waiter.join(10)
     assert (results["a"].result, results["b"].result) == ("ran", "waited")
     assert world.launched == ["train"]
-    assert "waits for p / r1 / train" in world.said
+    assert any(line.startswith("waits for p / r1 / train, which began at 20") for line in world.said)
 
 
 def test_a_waiter_fails_with_its_holder(world):
@@ -193,6 +200,94 @@ def test_metrics_and_seconds_of_the_record_come_with_reuse(world):
     world.life("r1", launch=world.writes("m", metrics={"auc": 0.9}, seconds=12.5)).live(task())
     again = world.life("r2").live(task())
     assert (again.metrics, again.seconds) == ({"auc": 0.9}, 12.5)
+
+
+class _HandedOverError(Exception):
+    """Stands for what leaves the worker."""
+
+
+def _hands_over(told):
+    def hand_over(holder, awaited):
+        told.append((holder, awaited))
+        raise _HandedOverError
+
+    return lambda _: hand_over
+
+
+def _waits(world, monkeypatch):
+    """Have a run hold the claim, and another hand its wait over; return the holder's claim and what was told."""
+    monkeypatch.setattr(claims, "PATIENCE", 0.1)
+    life = world.life("r1")
+    held = fingerprint_log.claim(world.site().store, life._decide(task()).fingerprint, life.owner)
+    told = []
+    with pytest.raises(_HandedOverError):
+        replace(world.life("r2"), hand_over=_hands_over(told)).live(task())
+    ((holder, awaited),) = told
+    assert (holder, awaited) == (held, (held.id,))
+    return held
+
+
+def _resumed(world, held, **before):
+    return replace(world.life("r2"), before=Wait((held.id,), **before))
+
+
+def test_rule_8_a_wait_that_lasts_is_handed_over_and_takes_the_result_afterwards(world, monkeypatch):
+    held = _waits(world, monkeypatch)
+    body = make_body(task().spec, StepResult(exit_code=0, **_made(world, held)), {"pipeline": "p", "run": "r1"})
+    fingerprint_log.commit(world.site().store, held, body)
+    outcome = _resumed(world, held).live(task())
+    assert outcome.result == "waited"
+    assert "p / r1 / train computed it in the meantime" in outcome.line()
+    assert world.launched == []
+
+
+def test_rule_8_after_a_wait_that_was_handed_over_the_holders_error_is_the_waiters(world, monkeypatch):
+    held = _waits(world, monkeypatch)
+    fingerprint_log.release(world.site().store, held, "exit code 7")
+    with pytest.raises(StepError, match="p / r1 / train, which this step waited for, failed: exit code 7"):
+        _resumed(world, held).live(task())
+    assert world.launched == []
+    assert fingerprint_log.Log.read(world.site().store, held.fingerprint).holder is None
+
+
+def test_rule_8_a_holder_that_gave_up_without_an_error_is_followed(world, monkeypatch):
+    held = _waits(world, monkeypatch)
+    fingerprint_log.release(world.site().store, held)
+    assert _resumed(world, held).live(task()).result == "ran"
+
+
+def test_rule_8_a_beat_that_stood_still_long_enough_elsewhere_is_taken_over_at_once(world, monkeypatch):
+    held = _waits(world, monkeypatch)
+    world.site().store.write(layout.beat(held.fingerprint, held.id), b"\x01")
+    begun = time.monotonic()
+    assert _resumed(world, held, expired=held.id, beat="01").live(task()).result == "ran"
+    assert time.monotonic() - begun < EXPIRY / 2
+
+
+def test_rule_8_a_holder_that_beats_again_is_waited_for_again(world, monkeypatch):
+    held = _waits(world, monkeypatch)
+    world.site().store.write(layout.beat(held.fingerprint, held.id), b"\x02")
+    told = []
+    with pytest.raises(_HandedOverError):
+        replace(_resumed(world, held, expired=held.id, beat="01"), hand_over=_hands_over(told)).live(task())
+    assert told[0][1] == (held.id,)
+
+
+def test_a_result_that_is_lost_by_the_end_of_the_wait_is_made_again(world, monkeypatch):
+    held = _waits(world, monkeypatch)
+    made = _made(world, held)
+    body = make_body(task().spec, StepResult(exit_code=0, **made), {"pipeline": "p", "run": "r1"})
+    fingerprint_log.commit(world.site().store, held, body)
+    (world.root / "store" / made["outputs"]["model"].path).unlink()
+    assert _resumed(world, held).live(task()).result == "ran"
+
+
+def _made(world, held):
+    """Publish what the holder made."""
+    source = world.root / "made"
+    source.write_text("model")
+    content = publish(world.site().store, held.fingerprint, held.id, "model", source)
+    return {"outputs": {"model": OutputRef(layout.output(held.fingerprint, held.id, "model"), content)}}
 
 
 def _log(world, outcome):

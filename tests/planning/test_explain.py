@@ -110,3 +110,26 @@ def test_reasons_survive_json():
 def test_a_summary_names_the_first_and_counts_the_rest():
     reasons = [Reason("parameters", f"p{i}", "1", "2") for i in range(5)]
     assert summary(reasons) == "parameter p0: 1 -> 2; parameter p1: 1 -> 2; parameter p2: 1 -> 2; and 2 more"
+
+
+LOCKS = {"sha256:l1": {"humanize": "4.17.0", "numpy": "2.1"}, "sha256:l2": {"humanize": "4.9.0", "numpy": "2.1"}}
+
+
+def environment(**parts):
+    return differences({**BASE, "environment": {"lock": "sha256:l1"}}, {**BASE, "environment": parts}, LOCKS.get)
+
+
+def test_a_changed_lock_is_told_by_its_packages():
+    (reason,) = environment(lock="sha256:l2")
+    assert sentence(reason) == "humanize: 4.17.0 -> 4.9.0"
+
+
+def test_what_else_of_the_environment_changed_is_told_beside_the_packages():
+    reasons = environment(lock="sha256:l2", python="3.12")
+    assert [sentence(reason) for reason in reasons] == ["environment python is new: 3.12", "humanize: 4.17.0 -> 4.9.0"]
+
+
+@pytest.mark.parametrize("lock", ["sha256:l9", None])
+def test_a_lock_that_is_gone_is_told_as_such(lock):
+    reasons = environment(**({"lock": lock} if lock else {}))
+    assert [(reason.component, reason.what) for reason in reasons] == [("environment", "lock")]

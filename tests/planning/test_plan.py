@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.planning.bind import components
@@ -44,9 +46,9 @@ def filled(known: StepSpec, **digests: str) -> StepSpec:
     )
 
 
-def decide(tasks, store, read_inputs=lambda given: given):
+def decide(tasks, store, read_inputs=lambda given: given, outside=()):
     explain = lambda given: (Reason("record", f"{given.step} is new"),)  # noqa: E731
-    decisions = plan(tasks, read_inputs, store.look_up, explain, lambda path: f"x://{path}")
+    decisions = plan(tasks, read_inputs, store.look_up, explain, lambda path: f"x://{path}", outside)
     return {decision.step: decision for decision in decisions}
 
 
@@ -127,3 +129,86 @@ def test_external_inputs_of_a_dependent_step_are_not_read_ahead():
 def test_a_step_name_is_not_in_the_fingerprint():
     renamed = StepSpec(**{**spec("a").__dict__, "step": "b", "pipeline": "q"})
     assert fingerprint(components(renamed)) == fingerprint(components(spec("a")))
+
+
+def evicted_chain(store, *last):
+    """Give `a` and `b`, which takes its data, records without outputs; `c` takes the data of `b`."""
+    store.has(spec("a"), "A", evicted=True)
+    store.has(filled(spec("b", "a"), a="A"), "B", evicted=True)
+    return [Task(spec("a")), Task(spec("b", "a")), *last]
+
+
+def choices(decided):
+    return {name: decision.choice for name, decision in decided.items()}
+
+
+def test_rule_12_what_was_evicted_is_reused_where_all_that_need_it_are():
+    store = FakeStore()
+    tasks = evicted_chain(store, Task(spec("c", "b")))
+    store.has(filled(spec("c", "b"), b="B"), "C")
+    assert choices(decide(tasks, store)) == {"a": "reuse", "b": "reuse", "c": "reuse"}
+
+
+def test_rule_12_what_was_evicted_is_made_again_with_all_it_needs_where_a_step_must_run():
+    store = FakeStore()
+    decided = decide(evicted_chain(store, Task(spec("c", "b"))), store)
+    assert choices(decided) == {"a": "run", "b": "depends", "c": "depends"}
+    assert decided["a"].reasons == (Reason("outputs", "its outputs were evicted, and b needs them"),)
+
+
+def test_rule_12_the_last_step_is_reused_without_its_outputs_unless_somebody_outside_reads_them():
+    store = FakeStore()
+    tasks = evicted_chain(store)
+    assert choices(decide(tasks, store)) == {"a": "reuse", "b": "reuse"}
+    decided = decide(tasks, store, outside=["b"])
+    assert choices(decided) == {"a": "run", "b": "depends"}
+    store = FakeStore()
+    store.has(spec("a"), "A", evicted=True)
+    (alone,) = decide([Task(spec("a"))], store, outside=["a"]).values()
+    assert alone.reasons == (Reason("outputs", "its outputs were evicted, and a task outside the pipeline needs them"),)
+
+
+def test_rule_12_what_is_there_is_not_made_again_with_what_was_evicted():
+    store = FakeStore()
+    store.has(spec("a"), "A", evicted=True)
+    store.has(spec("b"), "B")
+    decided = decide([Task(spec("a")), Task(spec("b")), Task(spec("c", "a", "b"))], store)
+    assert choices(decided) == {"a": "run", "b": "reuse", "c": "depends"}
+
+
+def test_rule_12_what_comes_to_depend_on_an_evicted_step_finds_its_other_inputs_there():
+    """`d` must run and needs `a` again; so `c` is decided in its turn, and may need `b`."""
+    store = FakeStore()
+    for name in ("a", "b"):
+        store.has(spec(name), name.upper(), evicted=True)
+    store.has(filled(spec("c", "a", "b"), a="A", b="B"), "C")
+    tasks = [Task(spec("a")), Task(spec("b")), Task(spec("c", "a", "b")), Task(spec("d", "a"))]
+    assert choices(decide(tasks, store)) == {"a": "run", "b": "run", "c": "depends", "d": "depends"}
+
+
+def test_rule_12_an_order_alone_needs_no_outputs():
+    store = FakeStore()
+    store.has(spec("a"), "A", evicted=True)
+    assert choices(decide([Task(spec("a")), Task(spec("b"), run_after=("a",))], store)) == {"a": "reuse", "b": "run"}
+
+
+steps_of_a_graph = st.lists(
+    st.tuples(st.sets(st.integers(0, 30), max_size=3), st.sampled_from(["there", "evicted", "none"])), max_size=12
+)
+
+
+@given(steps_of_a_graph, st.sets(st.integers(0, 12)))
+def test_rule_12_whatever_may_run_finds_what_it_takes_data_from(graph, read_outside):
+    store, tasks, takes = FakeStore(), [], {}
+    for number, (befores, state) in enumerate(graph):
+        name = f"s{number}"
+        takes[name] = sorted({f"s{before % number}" for before in befores} if number else ())
+        bare = spec(name, *takes[name], code=f"sha256:{name}")
+        tasks.append(Task(bare))
+        if state != "none":
+            store.has(filled(bare, **{before: before for before in takes[name]}), name, evicted=state == "evicted")
+    outside = {f"s{number}" for number in read_outside}
+    decided = decide(tasks, store, outside=outside)
+    gone = {name for name, each in decided.items() if each.choice == "reuse" and each.found.evicted}
+    assert not gone & outside
+    assert not gone & {before for name, each in decided.items() if each.choice != "reuse" for before in takes[name]}

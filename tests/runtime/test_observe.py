@@ -303,3 +303,30 @@ def test_recording_costs_little(tmp_path):
         result, _ = supervised(fill(tmp_path / str(number), spec, script))
         seconds.append(float(result.tail[-1]))
     assert seconds[1] - seconds[0] < 0.06
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        try:
+            import lib
+        except Exception:
+            pass
+        """,
+        """
+        import resource, subprocess, sys
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        subprocess.run([sys.executable, "-c", "import lib"], check=True)
+        """,
+    ],
+    ids=["the script", "a process it starts"],
+)
+def test_a_step_of_which_an_import_cannot_be_written_down_fails(site, tmp_path, script):
+    site.install("lib", "1.0", {"lib.py": ""})
+    spec = spec_of(environment=EnvironmentSpec(observe=True, interpreter=site.python))
+    result, output = supervised(fill(tmp_path / "step", spec, dedent(script)))
+    assert result.exit_code != 0
+    assert b"cannot be written down: File too large" in output

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from airflow_mlpipe.runtime.untouched import changes, signatures
+from airflow_mlpipe.runtime.untouched import changes, is_shared, signature, signatures
 
 
 @pytest.fixture
@@ -47,3 +47,19 @@ def test_another_link_to_a_shared_file_is_no_change(inputs, tmp_path):
     os.link(inputs / "a", outside)
     outside.unlink()
     assert changes(before, signatures(inputs)) == []
+
+
+def test_a_file_with_another_name_is_shared_and_a_folder_never_is(inputs):
+    os.link(inputs / "a", inputs / "folder" / "a2")
+    assert [name for name, found in sorted(signatures(inputs).items()) if is_shared(found)] == ["a", "folder/a2"]
+
+
+def test_what_is_written_into_one_name_is_seen_under_the_other(inputs):
+    os.link(inputs / "a", inputs / "other")
+    before = signatures(inputs)["a"]
+    assert changes({"a": before}, signature("a", inputs / "other")) == []
+    (inputs / "a").write_text("other content")
+    (inputs / "a").unlink()
+    assert changes({"a": before}, signature("a", inputs / "other")) == ["a was changed"]
+    (inputs / "other").unlink()
+    assert changes({"a": before}, signature("a", inputs / "other")) == ["a was removed"]

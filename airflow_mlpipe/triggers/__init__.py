@@ -1,0 +1,1 @@
+"""What tasks wait for without a worker: JSON arguments, and nothing that blocks the event loop."""
