@@ -38,6 +38,7 @@ TUTORIAL = "Five minutes: a pipeline in YAML"
 IN_AIRFLOW = "The same file in Airflow"
 OWN_TASKS = "Your own tasks around a pipeline's steps"
 OPERATORS = "Operators in a DAG you already have"
+WAITING = "Waiting for what another DAG makes"
 IN_PYTHON = "In Python, as in Azure ML"
 HELP = "What to do when"
 
@@ -154,7 +155,7 @@ def airflow(tmp_path_factory):
     """A home of Airflow with the DAG files of the README; those that define one DAG in two ways lie in two folders."""
     folder = tmp_path_factory.mktemp("airflow")
     pipelines = {f"dags/{path}": text for path, text in files(TUTORIAL).items()}
-    write(folder, {**pipelines, **files(IN_AIRFLOW, OPERATORS)})
+    write(folder, {**pipelines, **files(IN_AIRFLOW, OPERATORS, WAITING)})
     write(folder / "other", {**pipelines, **files(OWN_TASKS)})
     return folder
 
@@ -179,7 +180,14 @@ for folder in sys.argv[1:]:
 def test_airflow_reads_the_dags_without_an_error(airflow):
     said = in_airflow(airflow, "-c", LIST, "dags", "other/dags").splitlines()
     assert [json.loads(line) for line in said if line.startswith("[")] == [
-        [{"churn": ["plan", "prepare", "train"], "nightly": ["count", "report"]}, {}],
+        [
+            {
+                "churn": ["plan", "prepare", "train"],
+                "daily": ["publish", "trained"],
+                "nightly": ["count", "report"],
+            },
+            {},
+        ],
         [{"churn": ["plan", "prepare", "tell", "train"]}, {}],
     ]
 
@@ -188,6 +196,13 @@ def test_operators_pass_data_and_reuse(airflow):
     in_airflow(airflow, "-m", "airflow", "dags", "test", "nightly")
     (report,) = (airflow / "home" / "mlpipe" / "outputs").glob("*/*/report")
     assert int(report.read_text()) == len(Path("/etc/passwd").read_text().splitlines())
+
+
+def test_a_sensor_passes_on_what_another_dag_made(airflow):
+    in_airflow(airflow, "-m", "airflow", "dags", "test", "churn")
+    in_airflow(airflow, "-m", "airflow", "dags", "test", "daily")
+    (published,) = (airflow / "home" / "mlpipe" / "outputs").glob("*/*/published")
+    assert "weight" in json.loads(published.read_text())
 
 
 def test_a_task_of_ones_own_reads_what_a_step_left(airflow):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from airflow_mlpipe.cli.cache import cache
 from airflow_mlpipe.exceptions import AirflowError, DefinitionError, MlpipeError, StepError
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(cache, name="cache")
+
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The definition of the pipeline.", show_default=False)]
 Parameters = Annotated[
     list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="The value of a parameter.")
@@ -93,6 +96,8 @@ def run(  # noqa: PLR0913 -- a command's options are its arguments
     if json:
         show.write_json(ended.report.to_json(project.site.store))
     else:
+        if ended.log and sys.stderr.isatty():
+            _say("")  # between the progress and the table
         show.write_run(ended.report)
     for step in ended.report.steps:
         if step.error:
@@ -131,7 +136,7 @@ def validate(
     *,
     json: AsJson = False,
 ) -> None:
-    """Check definitions; every problem is told, with file, line and column."""
+    """Check definitions: every problem, with file, line and column."""
     from airflow_mlpipe.cli import checking, show  # noqa: PLC0415
 
     found, problems = checking.files_of(files)
@@ -148,7 +153,7 @@ def validate(
 @app.command()
 def explain(  # noqa: PLR0913
     file: File,
-    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="The step.", show_default=False)] = None,
+    step: Annotated[str | None, typer.Argument(metavar="STEP", help="The step.", show_default=False)] = None,
     run: RunId = None,
     parameter: Parameters = None,
     workspace: WorkspaceFile = None,
@@ -157,7 +162,7 @@ def explain(  # noqa: PLR0913
     every: Annotated[bool, typer.Option("--all", help="Every step.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Say why a step ran or was reused in the last run, and what it would do now."""
+    """Say why a step ran or was reused, and what it would do now."""
     from airflow_mlpipe.cli import explaining, past, report, running, show  # noqa: PLC0415
 
     if bool(step) == every:
@@ -178,7 +183,7 @@ def explain(  # noqa: PLR0913
 @app.command()
 def outputs(  # noqa: PLR0913
     file: File,
-    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step only.", show_default=False)] = None,
+    step: Annotated[str | None, typer.Argument(metavar="STEP", help="One step only.", show_default=False)] = None,
     run: RunId = None,
     copy_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Copy them to DIR/<step>/<output>.")] = None,
     workspace: WorkspaceFile = None,
@@ -203,11 +208,13 @@ def outputs(  # noqa: PLR0913
         show.write_json(results.to_json(found, steps, project.site))
     elif not copy_to:
         show.write_outputs(steps, project.site.store)
+        if not any(step.outputs for step in steps):
+            _say("no outputs: " + ", ".join(f"{step.step} {step.outcome.replace('_', ' ')}" for step in steps))
 
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="[pipeline|workspace|module]", help="The kind of file.")] = "pipeline",
+    kind: Annotated[str, typer.Argument(metavar="pipeline|workspace|module", help="The kind of file.")] = "pipeline",
 ) -> None:
     """Print the JSON schema of a kind of file, for editors."""
     from airflow_mlpipe.cli import show  # noqa: PLC0415
@@ -221,7 +228,7 @@ def schema(
 
 @app.command()
 def lock(file: File, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
-    """Resolve the requirements of a pipeline's environments, and keep what they resolve to beside it."""
+    """Resolve requirements to exact versions, in mlpipe.lock."""
     from airflow_mlpipe.cli import locking, show  # noqa: PLC0415
 
     project = _open(file, workspace, None)
@@ -234,7 +241,7 @@ def lock(file: File, workspace: WorkspaceFile = None, *, json: AsJson = False) -
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; here, if not given.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; here, if not given.")] = Path(),
 ) -> None:
     """Make a small project that works, to change into your own."""
     from airflow_mlpipe.cli import beginning  # noqa: PLC0415
@@ -248,13 +255,15 @@ def init(
 def up(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="The folder with the DAG files; dags here.", show_default=False),
+        typer.Argument(metavar="DIR", help="The folder with the DAG files; dags here.", show_default=False),
     ] = None,
     dags: Annotated[Path | None, typer.Option(metavar="DIR", help="The same, as an option.")] = None,
     home: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where this Airflow keeps everything; .mlpipe/up here.")
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="N", help="The port; a free one, if not given.")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=65535, help="The port; a free one, if not given.")
+    ] = None,
 ) -> None:
     """Start a whole Airflow on this machine, until Ctrl-C."""
     from airflow_mlpipe.cli.project import default_private  # noqa: PLC0415

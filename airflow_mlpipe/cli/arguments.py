@@ -87,7 +87,6 @@ def read_regenerate(pipeline: Pipeline, names: Iterable[str]) -> tuple[str, ...]
     wanted = [name for text in names for name in text.split(",") if name not in {"", "none"}]
     known = [step.name for step in pipeline.steps]
     if unknown := [name for name in wanted if name not in {"all", *known}]:
-        remedies = "; ".join(f"{name!r}: {did_you_mean(name, ['all', *known])}" for name in unknown)
-        message = f"--regenerate takes all, or steps of {pipeline.name}; {remedies}"
-        raise ParameterError(message)
+        faults = (f"{name!r} is no step of {pipeline.name}. {did_you_mean(name, ['all', *known])}" for name in unknown)
+        raise ParameterError("--regenerate: " + "; ".join(faults))
     return tuple(name for name in known if name in wanted or "all" in wanted)

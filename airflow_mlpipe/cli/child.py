@@ -7,6 +7,7 @@ file that receives one line of JSON for each thing that happens. The exit code i
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import runpy
 import signal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 API_SECONDS = 120.0
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,12 @@ def main(arguments: list[str]) -> int:
 
     from airflow.sdk.listener import get_listener_manager  # noqa: PLC0415 -- Airflow, in this process only
 
-    from airflow_mlpipe.cli.listener import Listener  # noqa: PLC0415
+    from airflow_mlpipe.cli.listener import Listener, Stopper  # noqa: PLC0415
 
     listener = Listener(Path(order.events))
     get_listener_manager().add_listener(listener)
+    if not order.parallel:
+        get_listener_manager().add_listener(Stopper(_stop))
     dag = runpy.run_path(order.dag_file)["dag"]
     dag.fileloc = order.dag_file
     if order.parallel:
@@ -76,8 +80,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    """Let what runs clean up; if it goes on nevertheless, the next signal ends it."""
+    """End the run; if it goes on nevertheless, the next signal ends it.
+
+    The executor's workers would begin the steps that are queued. The tasks at hand outlive them, and are told to end by
+    whoever keeps this process.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()
     raise KeyboardInterrupt
 
 
@@ -102,7 +112,10 @@ def _answers(url: str) -> bool:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # all is said and done; taking Airflow down in order would cost seconds

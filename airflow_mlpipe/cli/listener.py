@@ -1,16 +1,18 @@
-"""Tells another process what the tasks of a run do, through Airflow's listener hooks."""
+"""Tells another process what the tasks of a run do, and lets a run be stopped, through Airflow's listener hooks."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+    from types import FrameType
 
 
 class Listener:
@@ -49,3 +51,33 @@ class Listener:
 
     def _tell(self, task_instance: Any, state: str, error: str | None = None) -> None:  # noqa: ANN401
         self.write({"task": task_instance.task_id, "state": state, "error": error})
+
+
+class Stopper:
+    """Stops a run by SIGTERM where its tasks run in this very process.
+
+    Airflow has each task take SIGTERM for itself: the task ends, and the next one would begin.
+    """
+
+    def __init__(self, stop: Callable[[int, FrameType | None], Any]) -> None:
+        self._stop = stop
+        self._asked = False
+
+    @hookimpl  # type: ignore[untyped-decorator] # pluggy's, through Airflow
+    def on_task_instance_running(self) -> None:
+        """Hear of the signal beside the task that begins."""
+        end_task = signal.getsignal(signal.SIGTERM)
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            self._asked = True
+            if callable(end_task):
+                end_task(number, frame)
+
+        signal.signal(signal.SIGTERM, asked)
+
+    @hookimpl  # type: ignore[untyped-decorator] # pluggy's, through Airflow
+    def before_stopping(self) -> None:
+        """Stop if that was asked for while the task ran, which has cleaned up by now."""
+        signal.signal(signal.SIGTERM, self._stop)
+        if self._asked:
+            self._stop(signal.SIGTERM, None)

@@ -55,5 +55,5 @@ def lines(project: Project, locked: Sequence[Locked]) -> list[str]:
 
 def _changes(one: Locked) -> str:
     if one.old is None:
-        return f"{len(one.new)} distributions"
+        return f"{len(one.new)} distribution{'s' * (len(one.new) != 1)}"
     return f"{len(one.differences)} changed" if one.differences else "nothing has changed"

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import find_workspace, load_pipeline, loads
-from airflow_mlpipe.exceptions import AirflowError, DefinitionError, Problem
+from airflow_mlpipe.exceptions import AirflowError, DefinitionError, MlpipeError, Problem
 from airflow_mlpipe.resolving.site import Site
+from airflow_mlpipe.store.digests import StatIndex
+from airflow_mlpipe.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,30 +25,15 @@ STORE_VARIABLE = "MLPIPE_STORE"
 PRIVATE = ".mlpipe"
 
 
-@dataclass(frozen=True)
-class Project:
-    """A pipeline with all that its runs on this machine need.
+class Place:
+    """Where a workspace keeps things on this machine: its store, and the folder of a private Airflow.
 
-    ``workspace_file`` is the workspace that was named; None where it is the one beside the definition, or the default.
-    ``private`` is the folder of the private Airflow, the logs and, unless something else is said, the store.
+    ``url`` is a store that was named, in place of what workspace and environment say.
     """
 
-    pipeline: Pipeline
-    file: Path
     workspace: Workspace
-    workspace_file: Path | None
     private: Path
-
-    @classmethod
-    def open(cls, file: Path, *, workspace: Path | None = None, folder: Path | None = None) -> Project:
-        """Read a definition and its workspace.
-
-        :param folder: where the definition's relative paths start; by default its own folder.
-        :raises DefinitionError: with everything that is wrong with either.
-        """
-        named = workspace_file(workspace)
-        pipeline, found = load(file.absolute(), folder, named)
-        return cls(pipeline, file.absolute(), found, named, default_private(found.folder))
+    url: str | None
 
     @property
     def airflow_home(self) -> Path:
@@ -62,7 +49,50 @@ class Project:
     @cached_property
     def site(self) -> Site:
         """The store and the datastores, opened; Airflow is asked only for a connection that is really used."""
+        if self.url is not None:
+            return Site(self.workspace, Store.open(self.url), StatIndex.open(), self._storage_options)
         return Site.open(self.workspace, default_store=self.default_store, storage_options=self._storage_options)
+
+    def _storage_options(self, connection: str) -> Mapping[str, Any]:
+        """Ask Airflow for a connection, in the private home unless this process has another one."""
+        from airflow_mlpipe.airflow_home import ensure_database, make_home  # noqa: PLC0415 -- seconds, rarely needed
+
+        if "AIRFLOW_HOME" not in os.environ:
+            os.environ.update(make_home(self.airflow_home, self.airflow_home / "dags"))
+            ensure_database(self.airflow_home)
+        from airflow_mlpipe.hooks.connections import storage_options  # noqa: PLC0415 -- imports Airflow
+
+        return storage_options(connection)
+
+
+@dataclass(frozen=True)
+class Project(Place):
+    """A pipeline with all that its runs on this machine need.
+
+    ``workspace_file`` is the workspace that was named; None where it is the one beside the definition, or the default.
+    ``private`` is the folder of the private Airflow, the logs and, unless something else is said, the store.
+    """
+
+    pipeline: Pipeline
+    file: Path
+    workspace: Workspace
+    workspace_file: Path | None
+    private: Path
+    url: str | None = None
+
+    @classmethod
+    def open(
+        cls, file: Path, *, workspace: Path | None = None, folder: Path | None = None, store: str | None = None
+    ) -> Project:
+        """Read a definition and its workspace.
+
+        :param folder: where the definition's relative paths start; by default its own folder.
+        :param store: the store, in place of what workspace and environment say.
+        :raises DefinitionError: with everything that is wrong with either.
+        """
+        named = workspace_file(workspace)
+        pipeline, found = load(file.absolute(), folder, named)
+        return cls(pipeline, file.absolute(), found, named, default_private(found.folder), store)
 
     def store_variables(self) -> dict[str, str]:
         """Return the variables that lead another process to the very same store."""
@@ -84,16 +114,29 @@ class Project:
             message = f"the folder {self.private} cannot be made ({error.strerror}): name another in {HOME_VARIABLE}"
             raise AirflowError(message) from error
 
-    def _storage_options(self, connection: str) -> Mapping[str, Any]:
-        """Ask Airflow for a connection, in the private home unless this process has another one."""
-        from airflow_mlpipe.airflow_home import ensure_database, make_home  # noqa: PLC0415 -- seconds, rarely needed
 
-        if "AIRFLOW_HOME" not in os.environ:
-            os.environ.update(make_home(self.airflow_home, self.airflow_home / "dags"))
-            ensure_database(self.airflow_home)
-        from airflow_mlpipe.hooks.connections import storage_options  # noqa: PLC0415 -- imports Airflow
+@dataclass(frozen=True)
+class StorePlace(Place):
+    """A store without any pipeline."""
 
-        return storage_options(connection)
+    workspace: Workspace
+    private: Path
+    url: str | None = None
+
+    @classmethod
+    def open(cls, url: str | None, workspace: Path | None) -> StorePlace:
+        """Find the store that is named, or else that of the workspace: one that is named, or the one of this folder.
+
+        :raises DefinitionError: if the workspace is broken.
+        :raises MlpipeError: if there is no store.
+        """
+        found = find_workspace(workspace_file(workspace), Path.cwd(), None)
+        place = cls(found, default_private(found.folder), url)
+        root = place.site.store.local_root
+        if root is not None and not root.is_dir():
+            message = f"there is no store at {root}: name another one with --store, or run a pipeline first"
+            raise MlpipeError(message)
+        return place
 
 
 def default_private(folder: Path) -> Path:

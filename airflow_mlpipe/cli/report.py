@@ -40,6 +40,8 @@ class StepReport:
     metrics: Mapping[str, float] = field(default_factory=dict)
     made_by: Mapping[str, str] = field(default_factory=dict)
     depends_on: tuple[str, ...] = ()
+    evicted: bool = False
+    """Whether its outputs are known and no longer there."""
 
     @property
     def error(self) -> str | None:
@@ -152,6 +154,7 @@ def _with_record(name: str, outcome: str, decision: Decision, found: Found) -> S
         found.metrics,
         found.made_by,
         decision.depends_on,
+        found.evicted,
     )
 
 

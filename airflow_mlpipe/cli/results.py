@@ -48,7 +48,8 @@ def copy(steps: Sequence[StepReport], site: Site, folder: Path) -> list[Path]:
         try:
             fetch(fs, source, path, link=False)
         except FileNotFoundError as error:
-            message = f"the output {path.parent.name}.{path.name} is gone from {uri_of(output, site.store)}: run again"
+            step, place = path.parent.name, uri_of(output, site.store)
+            message = f"the output {step}.{path.name} is gone from {place}: run the pipeline with --regenerate {step}"
             raise DataError(message) from error
     return list(wanted)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.cli.report import of_run
 from airflow_mlpipe.exceptions import AirflowError
 from airflow_mlpipe.resolving.decide import History
-from airflow_mlpipe.resolving.planner import RunPlan, make_plan
-from airflow_mlpipe.store import runs
+from airflow_mlpipe.resolving.planner import RunPlan, make_plan, uses_of
+from airflow_mlpipe.store import journal, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,7 @@ def plan(project: Project, request: Request) -> RunPlan:
         request.moment.run_id,
         request.moment.values(request.parameters),
         regenerate=request.regenerate,
+        outside=(),
         dry=True,
     )
 
@@ -66,12 +67,12 @@ def run(project: Project, request: Request) -> Ended:
     """
     planned = plan(project, request)
     if all(decision.choice == "reuse" for decision in planned.decisions.values()):
-        _keep(project, planned)
+        _keep(project, planned, request)
         return Ended(of_run(planned, {}))
     return _run_dag(project, request)
 
 
-def _keep(project: Project, planned: RunPlan) -> None:
+def _keep(project: Project, planned: RunPlan, request: Request) -> None:
     """Keep the plan of a run in which nothing has to run, as the task ``plan`` would."""
     store = project.site.store
     runs.write_plan(store, planned.pipeline, planned.run, planned.to_json())
@@ -79,6 +80,8 @@ def _keep(project: Project, planned: RunPlan) -> None:
     for decision in planned.decisions.values():
         if decision.fingerprint:
             history.note(decision.spec, decision.fingerprint, planned.run)
+    moments = request.moment.values(request.parameters).run
+    journal.append(store, planned.pipeline, planned.run, moments, uses_of(planned))
 
 
 def _run_dag(project: Project, request: Request) -> Ended:

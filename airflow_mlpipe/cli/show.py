@@ -23,6 +23,8 @@ _WHY = Column("why", wraps=True)
 _TIME = Column("time", right=True)
 _OUTPUTS = Column("outputs", wraps=True)
 
+_AGAIN = "to have it made again, run the pipeline with --regenerate"
+
 
 def write_json(data: Any) -> None:  # noqa: ANN401 -- any plain JSON data
     """Write JSON to standard output."""
@@ -48,7 +50,8 @@ def write_outputs(steps: Sequence[StepReport], store: Store) -> None:
     """Write where each output lies; nothing is wrapped, so that a path can be copied."""
     for step in steps:
         for name, output in step.outputs.items():
-            sys.stdout.write(f"{step.step}.{name}  {_amount(output)}\n  {place_of(output, store)}\n")
+            place = f"evicted: {_AGAIN} {step.step}" if step.evicted else place_of(output, store)
+            sys.stdout.write(f"{step.step}.{name}  {_amount(output)}\n  {place}\n")
 
 
 def closing_line(report: RunReport) -> str:
@@ -66,7 +69,8 @@ def why(step: StepReport) -> str:
     """Return in one line why a step ended, or would end, as it does."""
     match step.outcome:
         case "reused" | "reuse":
-            return f"unchanged since {when(step.made_by.get('run', 'an earlier run'))}"
+            gone = "; its outputs were evicted" if step.evicted else ""
+            return f"unchanged since {when(step.made_by.get('run', 'an earlier run'))}{gone}"
         case "failed":
             return _first_line(step.error or "it failed")
         case "not_run":

@@ -48,6 +48,7 @@ def test_bad_usage_has_code_2(project):
     project.call("explain", "first", "--all", code=2)
     assert "Did you mean second?" in project.call("explain", "secnd", code=2).stderr
     call("unknown", code=2)
+    call("up", "--port", "65536", code=2)
 
 
 def test_data_that_is_not_there_is_named(project):
@@ -92,6 +93,13 @@ def test_outputs_are_shown_and_copied(project, tmp_path):
     project.call("outputs", "--copy-to", str(tmp_path / "copy"))
     assert (tmp_path / "copy" / "first" / "clean").read_text() == "21"
     assert "already" in project.call("outputs", "--copy-to", str(tmp_path / "copy"), code=2).stderr
+
+
+def test_a_run_without_outputs_says_how_its_steps_ended(project):
+    runs.write_plan(opened(project).site.store, "small", "nightly", planned(project, "nightly").to_json())
+    result = project.call("outputs")
+    assert (result.stdout, result.stderr) == ("", "no outputs: first not run, second not run\n")
+    assert list(by_step(project.json("outputs"))) == ["first", "second"]
 
 
 @pytest.mark.parametrize("kind", ["pipeline", "workspace", "module"])

@@ -48,7 +48,7 @@ def test_steps_to_regenerate_come_in_the_order_of_the_definition():
 
 
 def test_a_step_to_regenerate_that_is_not_there_is_refused_with_the_nearest():
-    with pytest.raises(ParameterError, match="Did you mean two"):
+    with pytest.raises(ParameterError, match=r"^--regenerate: 'twoo' is no step of p\. Did you mean two\?$"):
         read_regenerate(PIPELINE, ["twoo"])
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import http.server
+import multiprocessing
+import signal
 import threading
+import time
 
 import pytest
 
@@ -17,9 +20,18 @@ def test_an_order_survives_the_command_line():
     assert Order.from_json(order.to_json()) == order
 
 
-def test_a_signal_is_an_interrupt():
-    with pytest.raises(KeyboardInterrupt):
-        child._stop(15, None)
+def test_a_signal_is_an_interrupt_that_leaves_no_worker_to_begin_what_is_queued():
+    before = signal.getsignal(signal.SIGTERM)
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(300,))
+    worker.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            child._stop(signal.SIGTERM, None)
+        worker.join(30)
+        assert worker.exitcode == -signal.SIGKILL
+    finally:
+        worker.kill()
+        signal.signal(signal.SIGTERM, before)
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+
+import pytest
+
+from airflow_mlpipe.cli.listener import Stopper
 
 CODE = """
 import sys
@@ -29,3 +34,30 @@ def test_airflow_tells_it_everything_and_each_thing_is_a_line(tmp_path):
     assert {event["task"] for event in events} == {"train"}
     assert events[1]["error"] == "no disk"
     assert events[2]["error"]
+
+
+@pytest.fixture
+def heard():
+    """What was told to end, one after the other; Airflow's handler, which ends the task, is in place."""
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("task"))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_ends_the_task_at_hand_and_then_the_run(heard):
+    stopper = Stopper(lambda *_: heard.append("run"))
+    stopper.on_task_instance_running()
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == ["task"]
+    stopper.before_stopping()
+    assert heard == ["task", "run"]
+
+
+def test_between_two_tasks_a_signal_ends_the_run_at_once(heard):
+    stopper = Stopper(lambda *_: heard.append("run"))
+    stopper.on_task_instance_running()
+    stopper.before_stopping()
+    assert heard == []
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == ["run"]

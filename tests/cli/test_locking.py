@@ -7,12 +7,14 @@ from tests.cli.helpers import opened
 FIRST = Locked(("a>=1",), "3.11", "linux-x86_64", None, ("a==1.0", "b==2.0"))
 AGAIN = Locked(("a>=1",), "3.11", "linux-x86_64", ("a==1.0", "b==2.0"), ("a==1.1", "b==2.0"))
 SAME = Locked(("a>=1",), "3.11", "linux-x86_64", ("a==1.0",), ("a==1.0",))
+ALONE = Locked(("a",), "3.11", "linux-x86_64", None, ("a==1.0",))
 
 
 def test_what_was_locked_is_told_with_what_changed(project):
-    text = "\n".join(lines(opened(project), [FIRST, AGAIN, SAME]))
+    text = "\n".join(lines(opened(project), [FIRST, ALONE, AGAIN, SAME]))
     assert str(project.folder / "mlpipe.lock") in text
-    assert "a>=1 for Python 3.11 on linux-x86_64: 2 distributions" in text
+    assert "a>=1 for Python 3.11 on linux-x86_64: 2 distributions\n" in text
+    assert "a for Python 3.11 on linux-x86_64: 1 distribution\n" in text
     assert "1 changed\n    a: 1.0 -> 1.1" in text
     assert text.endswith("nothing has changed")
 

@@ -93,6 +93,13 @@ def test_a_run_in_which_nothing_ran_can_be_asked_about_like_any_other(project):
     assert outcomes(project.json("explain", "--all", "--run", run)) == outcomes(project.json("run"))
 
 
+def test_a_run_in_which_nothing_ran_is_written_down_as_a_use_of_what_it_reused(project):
+    run = project.json("run")["run_id"]
+    used = call("cache", "show", "temperature.fit", "--store", str(project.file.parent / ".mlpipe/store"), "--json")
+    last = json.loads(used.stdout)["used_by"][0]
+    assert (last["run"], last["step"], last["outcome"]) == (run, "fit", "reused")
+
+
 def test_an_edit_is_explained_before_and_after_the_run_that_fails_by_it(project):
     project.edit("src/fit/fit.py", "import csv\n", "import csv\nraise SystemExit('no fit today')\n")
     assert "fit.py changed" in project.call("explain", "fit").stdout
@@ -131,20 +138,24 @@ def test_steps_run_side_by_side_if_jobs_are_asked_for_and_a_date_is_the_same_to_
     assert text.strip() == "2025-01-31T00:00:00+00:00"
 
 
-def test_an_interrupt_ends_everything(tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupt_ends_everything_and_begins_nothing(tmp_path, jobs):
     file = tmp_path / "slow.yaml"
     marker = f"sleep 300.{os.getpid()}"
-    file.write_text(
-        f"name: slow\nsteps:\n  nap: {{kind: command, command: 'touch {tmp_path}/begun; setsid {marker}'}}\n"
-    )
-    process = subprocess.Popen([*COMMAND, "run", str(file)], stderr=subprocess.PIPE, text=True)
+    naps = [
+        f"  nap{number}: {{kind: command, command: 'touch {tmp_path}/begun.{number}; setsid {marker}'}}\n"
+        for number in range(jobs + 2)
+    ]
+    file.write_text("name: slow\nsteps:\n" + "".join(naps))
+    process = subprocess.Popen([*COMMAND, "run", str(file), "--jobs", str(jobs)], stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
-    while not (tmp_path / "begun").exists() and time.monotonic() < end:
+    while len(list(tmp_path.glob("begun.*"))) < jobs and time.monotonic() < end:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
     assert "interrupted" in error
+    assert len(list(tmp_path.glob("begun.*"))) == jobs
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in running if marker.encode() in line.replace(b"\0", b" ")]
     assert not [line for line in running if str(tmp_path).encode() in line]

@@ -20,6 +20,8 @@ def test_each_outcome_has_its_reason():
     made_by = {"run": "nightly"}
     assert why(StepReport("s", "ran", (CHANGED,))) == "train.py changed"
     assert why(StepReport("s", "reused", made_by=made_by)) == "unchanged since nightly"
+    evicted = StepReport("s", "reused", made_by=made_by, evicted=True)
+    assert why(evicted) == "unchanged since nightly; its outputs were evicted"
     assert why(StepReport("s", "depends", depends_on=("a", "b"))) == "on a, b"
     assert (
         why(StepReport("s", "failed", (CHANGED, Reason(ERROR, "exit code 3; its last lines:\n  oh")))) == "exit code 3"

@@ -163,8 +163,15 @@ def test_the_files_of_the_reference_are_sound_and_use_what_they_name(tmp_path):
     }
 
 
-COMMANDS = typer.main.get_command(app).commands
+COMMANDS = dict(typer.main.get_command(app).commands)
+CACHE = dict(COMMANDS.pop("cache").commands)
 EVERYWHERE = {"--json", "--workspace", "--help"}
+POLICY = {"--older-than", "--unused-for", "--keep-last", "--max-size", "--grace", "--live", "--recent"}
+
+each_group = pytest.mark.parametrize(
+    ("title", "commands", "prefix"),
+    [("Command line", COMMANDS, ["mlpipe"]), ("mlpipe cache", CACHE, ["mlpipe", "cache"])],
+)
 
 
 def options_of(command):
@@ -176,21 +183,30 @@ def options_of(command):
     ]
 
 
-def test_the_commands_and_their_options_are_these():
-    said = {spans(row[0])[0].split()[1]: set(spans(row[1])) for row in tables("Command line")[0]}
-    assert said.keys() == COMMANDS.keys()
+@each_group
+def test_the_commands_and_their_options_are_these(title, commands, prefix):
+    rows = {tuple(spans(row[0])[0].split()): set(spans(row[1])) for row in tables(title)[0]}
+    assert {words[: len(prefix)] for words in rows} == {tuple(prefix)}
+    said = {words[len(prefix)]: names for words, names in rows.items()}
+    assert said.keys() == commands.keys()
     for name, names in said.items():
-        options = [option for option in options_of(COMMANDS[name]) if not option & EVERYWHERE]
+        known = EVERYWHERE | ({"--store"} | POLICY if commands is CACHE else set())
+        options = [option for option in options_of(commands[name]) if not option & known]
         assert len(options) == len(names), name
         assert all(option & names for option in options), name
 
 
-def test_every_option_is_described():
-    said = {
-        word for row in tables("Command line")[1] for span in spans(row[0]) for word in span.split() if word[0] == "-"
-    }
-    real = set(chain.from_iterable(option for command in COMMANDS.values() for option in options_of(command)))
-    assert said == real - {"--help", "-h"}
+@each_group
+def test_every_option_is_described(title, commands, prefix):
+    said = {word for row in tables(title)[1] for span in spans(row[0]) for word in span.split() if word[0] == "-"}
+    real = set(chain.from_iterable(option for command in commands.values() for option in options_of(command)))
+    of_all = {"--json", "--workspace"} if prefix[1:] else set()
+    assert said == real - {"--help", "-h"} - of_all
+
+
+def test_all_commands_of_the_cache_find_the_store_in_the_same_way():
+    for name, of_cache in CACHE.items():
+        assert {"--store", "--workspace", "--json"} <= set(chain.from_iterable(options_of(of_cache))), name
 
 
 def test_commands_without_the_options_of_all_others_are_known():
