@@ -39,6 +39,12 @@ PLAN = "plan"
 
 SUFFIXES = (".yaml", ".yml")
 
+_WHERE_TO_LOOK = (
+    "*Skipped* means reused, unless a branch led past it: nothing it depends on has changed. "
+    f"The log of the task **{PLAN}** says which run made its outputs, or why a step runs."
+)
+"""In the page of a skipped task, which has no log."""
+
 _BEGINNING = datetime(2024, 1, 1, tzinfo=timezone.utc)
 """The start date of a scheduled pipeline that gives none; with ``catchup: false`` only the newest interval runs."""
 
@@ -208,7 +214,7 @@ def _operator(step: Step, pipeline: Pipeline, workspace: str | Path | None, plac
         workspace=workspace,
         dag=dag,
         trigger_rule="none_failed",
-        doc_md=step.description or None,
+        doc_md=f"{step.description}\n\n{_WHERE_TO_LOOK}".strip(),
         task_display_name=step.display_name or step.name,
         on_success_callback=callback(step.on_success),
         on_failure_callback=callback(step.on_failure),
@@ -250,7 +256,7 @@ def params_of(pipeline: Pipeline) -> dict[str, Param]:
     names = [step.name for step in pipeline.steps]
     params[REGENERATE] = Param(
         [],
-        type="array",
+        type=["null", "array"],  # else the form demands a choice
         title="Regenerate outputs",
         description="Steps that must run even if nothing has changed; 'all' for every step, empty for none.",
         items={"type": "string", "enum": ["all", *names]},
@@ -261,7 +267,22 @@ def params_of(pipeline: Pipeline) -> dict[str, Param]:
 
 def _param(parameter: PipelineParameter) -> Param:
     schema = parameter.json_schema()
+    if bounds := _bounds(schema):
+        schema["description"] = f"{schema.get('description', '')} ({bounds})".strip()
     return Param(schema.pop("default"), **schema) if "default" in schema else Param(**schema)
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    """Say what a number may be: the form checks it, and shows it nowhere."""
+    match schema.get("minimum"), schema.get("maximum"):
+        case None, None:
+            return ""
+        case low, None:
+            return f"at least {low:g}"
+        case None, high:
+            return f"at most {high:g}"
+        case low, high:
+            return f"{low:g} to {high:g}"
 
 
 @lru_cache(maxsize=256)

@@ -364,14 +364,16 @@ def test_what_a_step_says_for_airflow_reaches_its_task():
         "priority: 7, retries: 3, retry_delay: 10 seconds, timeout: 1 hour}\n"
     )
     task = dag_of(steps=step).get_task("a")
-    assert (task.doc_md, task.task_display_name, task.pool, task.priority_weight) == ("Trains.", "Training", "gpus", 7)
+    assert (task.task_display_name, task.pool, task.priority_weight) == ("Training", "gpus", 7)
+    assert task.doc_md.startswith("Trains.\n\n*Skipped* means reused")
     assert (task.retries, task.retry_delay, task.execution_timeout) == (3, timedelta(seconds=10), timedelta(hours=1))
 
 
 def test_a_step_that_says_nothing_has_airflows_defaults():
     task, plain = dag_of().get_task("a"), CommandStep(name="a", command="true")
     assert (task.pool, task.priority_weight, task.execution_timeout) == ("default_pool", 1, None)
-    assert (task.task_display_name, task.doc_md) == (plain.name, None)
+    assert task.task_display_name == plain.name
+    assert task.doc_md.startswith("*Skipped* means reused")
     assert task.retries == 0
 
 
@@ -466,7 +468,7 @@ def test_the_form_shows_defaults_and_descriptions(form):
     shown = {name: form.get_param(name).value for name in form if name not in {"day", "regenerate_outputs"}}
     assert shown == {"name": "x", "n": 3, "c": 1.0, "fast": False, "solver": "saga", "mixed": "auto"}
     assert form.get_param("name").description == "Who it is"
-    assert form.get_param("c").description is None
+    assert form.get_param("c").description == "(at least 0)"
 
 
 def test_the_form_offers_steps_to_regenerate():

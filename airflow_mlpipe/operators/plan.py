@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from airflow_mlpipe.runtime.protocol import OutputRef
 
 
+_WORDS: Mapping[str, str] = {"reuse": "reused", "run": "to run", "depends": "decided later"}
+
+
 class PlanOperator(BaseOperator):
     """Bind all steps of a pipeline, and skip those whose outputs can be reused.
 
@@ -64,6 +67,7 @@ class PlanOperator(BaseOperator):
         site = open_site(workspace_at(self.workspace, self.pipeline.folder))
         parameters, regenerate = self._form(context)
         operators = {task.step.name: task for task in self.dag.tasks if is_planned(task)}
+        seen = seen_outside(self.dag)
         plan = make_plan(
             site,
             self.pipeline,
@@ -71,13 +75,12 @@ class PlanOperator(BaseOperator):
             run.values(parameters),
             regenerate=regenerate,
             waits={name: foreign_upstream(operator) for name, operator in operators.items()},
+            outside={name for name, operator in operators.items() if operator.task_id in seen},
         )
         self._say(plan)
         reused = {operators[name]: plan.decisions[name] for name in plan.reused() if name in operators}
         skipped = {operator.task_id: decision for operator, decision in reused.items() if may_be_skipped(operator)}
-        self._write_xcoms(
-            context, site, {task_id: skipped[task_id] for task_id in skipped.keys() & seen_outside(self.dag)}
-        )
+        self._write_xcoms(context, site, {task_id: skipped[task_id] for task_id in skipped.keys() & seen})
         for decision in reused.values():
             announce(context, self.outlets, decision.spec, _outputs(decision))
         result = self._result(plan, site)
@@ -101,16 +104,15 @@ class PlanOperator(BaseOperator):
 
     def _say(self, plan: RunPlan) -> None:
         counts = self._counts(plan)
-        self.log.info("%s", ", ".join(f"{count} to {choice}" for choice, count in counts.items() if count))
+        self.log.info("%s", ", ".join(f"{count} {_WORDS[choice]}" for choice, count in counts.items() if count))
         for name, decision in plan.decisions.items():
-            line = f"{decision.choice}: {_why(decision)}" if _why(decision) else decision.choice
-            self.decisions[name] = line
-            self.log.info("%s: %s", name, line)
+            self.decisions[name] = f"{_WORDS[decision.choice]}: {_why(decision)}"
+            self.log.info("%s: %s", name, self.decisions[name])
 
     @staticmethod
     def _counts(plan: RunPlan) -> dict[str, int]:
         choices = [decision.choice for decision in plan.decisions.values()]
-        return {choice: choices.count(choice) for choice in ("reuse", "run", "depends")}
+        return {choice: choices.count(choice) for choice in _WORDS}
 
     def _result(self, plan: RunPlan, site: Site) -> dict[str, Any]:
         return {**self._counts(plan), "plan": site.store.uri(layout.plan(plan.pipeline, plan.run))}
@@ -159,7 +161,7 @@ def _outputs(decision: Decision) -> Mapping[str, OutputRef]:
 
 def _why(decision: Decision) -> str:
     if decision.choice == "depends":
-        return "on " + ", ".join(decision.depends_on)
+        return "after " + ", ".join(decision.depends_on)
     if decision.choice == "reuse" and decision.found:
-        return f"made by run {decision.found.made_by.get('run', '?')}"
+        return f"nothing it depends on has changed since run {decision.found.made_by.get('run', '?')}"
     return summary(decision.reasons)

@@ -79,6 +79,8 @@ class StepOperator(BaseOperator):
         super().__init__(**kwargs)
         self.step = step
         self.pipeline = pipeline
+        if pipeline is not None:
+            self.custom_operator_name = step.kind  # what the graph shows of its task
         self.folder = Path(folder) if folder else None
         self.workspace = workspace
         self.upstream = dict(upstream or {})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions import DataTransferStep, PythonScriptStep, StepOutput
 from airflow_mlpipe.definitions.graph import edges, order
+from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
@@ -162,8 +163,17 @@ def read_inputs(
             continue
         key = (wanted.uri, wanted.datastore, wanted.compare)
         if key not in memo:
-            fs, path = site.open_uri(wanted.uri, wanted.datastore)
-            content, token = content_of(wanted.uri, fs, path, wanted.compare, site.index)
-            memo[key] = InputSpec(content=content, token=token)
+            memo[key] = _read_input(site, spec.step, name, wanted)
         filled[name] = replace(wanted, content=memo[key].content, token=memo[key].token)
     return spec.with_inputs(filled) if filled else spec
+
+
+def _read_input(site: Site, step: str, name: str, wanted: InputSpec) -> InputSpec:
+    uri = str(wanted.uri)
+    try:
+        fs, path = site.open_uri(uri, wanted.datastore)
+        content, token = content_of(uri, fs, path, wanted.compare, site.index)
+    except DataError as error:
+        message = f"{step}, input {name}: {error}"
+        raise type(error)(message) from error
+    return InputSpec(content=content, token=token)

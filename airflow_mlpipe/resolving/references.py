@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlpipe.definitions.faults import nearest
 from airflow_mlpipe.exceptions import DataError, MlpipeError, SourceError
 from airflow_mlpipe.fingerprint import encode
 from airflow_mlpipe.store.digests import Content, digest_object, digest_path, is_local
@@ -150,7 +151,7 @@ def _named(uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        message = f"there is no data at {uri}: correct the path of the reference, or provide the data"
+        message = f"there is no data at {uri}: correct the path of the reference, or provide the data{_beside(uri)}"
         raise DataError(message) from error
     except (DataError, SourceError) as error:
         message = f"the data at {uri} cannot be used: {error}"
@@ -160,3 +161,13 @@ def _named(uri: str) -> Iterator[None]:
     except Exception as error:  # each filesystem has errors of its own
         message = f"the data at {uri} cannot be read: {type(error).__name__}: {error}; see the access of its datastore"
         raise DataError(message) from error
+
+
+def _beside(uri: str) -> str:
+    """Name the file or folder beside a local path that is called most like it."""
+    place = Path(uri.removeprefix("file://"))
+    try:
+        near = nearest(place.name, [path.name for path in place.parent.iterdir()])
+    except OSError:
+        return ""
+    return f". Did you mean {near}?" if near else ""

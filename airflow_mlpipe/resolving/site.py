@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import DataError
-from airflow_mlpipe.store import s3
+from airflow_mlpipe.store import deliveries, s3
+from airflow_mlpipe.store.attempts import without_password
 from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path
 from airflow_mlpipe.store.sides import Side, refuse_overlap
 from airflow_mlpipe.store.store import Store
@@ -70,8 +71,11 @@ class Site:
     def open_uri(self, uri: str, datastore: str | None) -> tuple[AbstractFileSystem, str]:
         """Return the filesystem and path of a URI, opened with a datastore's credentials.
 
-        :raises DataError: if nothing can open such a URI.
+        :raises DataError: if nothing can open such a URI, or it holds a password: it would be written down.
         """
+        if (shown := without_password(uri)) != uri:
+            message = f"the URL {shown} holds a password or a signature; {CREDENTIALS}"
+            raise DataError(message)
         if (path := self.store.path_of(uri)) is not None and datastore is None:
             return self.store.fs, f"{self.store.root}/{path}"
         connection = self.workspace.datastore(datastore).connection if datastore else None
@@ -79,7 +83,7 @@ class Site:
         try:
             fs, path = s3.open_url(uri, options)
         except (ValueError, ImportError) as error:
-            message = f"nothing here can open {uri}: {error}"
+            message = f"nothing here can open {uri}: {without_password(str(error))}"
             raise DataError(message) from error
         return fs, path
 
@@ -89,18 +93,23 @@ class Site:
         try:
             local = "file" in _protocols(fs)
             found = digest_path(Path(path), self.index) if local else digest_object(fs, path)
-        except (DataError, FileNotFoundError):
+        except (DataError, FileNotFoundError, NotADirectoryError):
             return False
         return found.digest == content.digest
 
     def deliver(self, output: OutputRef, uri: str, datastore: str | None) -> None:
         """Copy a published output to a destination, which then holds nothing else.
 
-        :raises DataError: if the output cannot be read or the destination cannot be written.
+        A file is replaced by the one that belongs there; anything else there is removed only if an earlier delivery
+        of this store left it, and it is still as it was then.
+
+        :raises DataError: if the output cannot be read, the destination cannot be written, or it holds something else.
         """
         source_fs, source = self.store.fs, self.store.full(output.path)
         target_fs, target = self.open_destination(uri, datastore)
-        mirror(source_fs, source, target_fs, target, output.content, index=self.index)
+        left = deliveries.read(self.store, uri)
+        done = mirror(source_fs, source, target_fs, target, output.content, ours=left, index=self.index)
+        deliveries.write(self.store, uri, done.files)
 
     def open_destination(self, uri: str, datastore: str | None) -> tuple[AbstractFileSystem, str]:
         """Return the filesystem and path of a URI that is to be overwritten.

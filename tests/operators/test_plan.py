@@ -80,11 +80,11 @@ def test_a_first_run_skips_nothing_and_decides_what_it_can(churn):
     assert skipped == []
     assert churn.counts("r1") == {"reuse": 0, "run": 1, "depends": 1}
     assert ended.said == (
-        "1 to run, 1 to depends",
-        "prepare: run: it has not run before",
-        "train: depends: on prepare",
+        "1 to run, 1 decided later",
+        "prepare: to run: it has not run before",
+        "train: decided later: after prepare",
     )
-    assert ended.task.decisions == {"prepare": "run: it has not run before", "train": "depends: on prepare"}
+    assert ended.task.decisions == {"prepare": "to run: it has not run before", "train": "decided later: after prepare"}
 
 
 def test_a_second_run_skips_every_step_in_one_call(churn):

@@ -30,7 +30,7 @@ def test_the_second_run_reuses_every_step(airflow, pipeline):
     assert states == ALL_REUSED
     counts = airflow.xcom("plain", second, "plan")
     assert {name: counts[name] for name in ("reuse", "run", "depends")} == {"reuse": 3, "run": 0, "depends": 0}
-    assert f"train: reuse: made by run {first}" in airflow.log("plain", second, "plan")
+    assert f"train: reused: nothing it depends on has changed since run {first}" in airflow.log("plain", second, "plan")
 
 
 def test_a_changed_parameter_by_rest_runs_what_depends_on_it_and_says_why(airflow, pipeline):

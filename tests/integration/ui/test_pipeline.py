@@ -35,7 +35,7 @@ def test_an_analyst_triggers_with_a_changed_value_and_sees_what_ran_and_why(airf
 
     pages.open_task("analyst", run_id, "plan", "rendered_templates")
     browser.until_text("parameter c: 1.0 -> 0.25")
-    browser.until_text("reuse: made by run")
+    browser.until_text("reused: nothing it depends on has changed since run")
     browser.screenshot("pipeline-4-plan")
     pages.open_task("analyst", run_id, "train", "rendered_templates")
     browser.until_text("fingerprint")
