@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
 
     from airflow_mlpipe.definitions import Pipeline
-    from airflow_mlpipe.planning.plan import Decision
+    from airflow_mlpipe.planning.plan import Choice, Decision
     from airflow_mlpipe.resolving.planner import RunPlan
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import OutputRef
 
 
-_WORDS: Mapping[str, str] = {"reuse": "reused", "run": "to run", "depends": "decided later"}
+_WORDS: Mapping[Choice, str] = {"reuse": "reused", "run": "to run", "depends": "decided later"}
 
 
 class PlanOperator(BaseOperator):
@@ -112,7 +112,7 @@ class PlanOperator(BaseOperator):
     @staticmethod
     def _counts(plan: RunPlan) -> dict[str, int]:
         choices = [decision.choice for decision in plan.decisions.values()]
-        return {choice: choices.count(choice) for choice in _WORDS}
+        return {str(choice): choices.count(choice) for choice in _WORDS}
 
     def _result(self, plan: RunPlan, site: Site) -> dict[str, Any]:
         return {**self._counts(plan), "plan": site.store.uri(layout.plan(plan.pipeline, plan.run))}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.runtime.protocol import OutputRef, StepSpec
     from airflow_mlpipe.store.log import Log, Record
 
-_READERS = 16
+_READERS = 32
 
 _EXPLAINING = {"fingerprint", "components"}
 """What must be known of the last time to say what differs now."""
@@ -47,15 +47,26 @@ class StoreLookUp:
     voiding: bool = True
     _logs: dict[str, Log] = field(default_factory=dict)
     _versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    _verified: dict[str, str | None] = field(default_factory=dict)
 
     def prefetch(self, fingerprints: Iterable[str]) -> None:
-        """Read the logs of fingerprints that will probably be asked for, side by side."""
+        """Read the logs of fingerprints that will probably be asked for, side by side.
+
+        Where each look takes time, the outputs of their records are looked at as well.
+        """
         wanted = [fp for fp in dict.fromkeys(fingerprints) if fp not in self._logs]
         if not wanted:
             return
         with ThreadPoolExecutor(_READERS) as pool:
             for fp, log in zip(wanted, pool.map(self._read, wanted), strict=True):
                 self._logs[fp] = log
+            if self.site.store.local_root is None:
+                outputs = [output for fp in wanted for output in _stored(self._logs[fp])]
+                for output, lost in zip(outputs, pool.map(self._look_at, outputs), strict=True):
+                    self._verified[output.path] = lost
+
+    def _look_at(self, output: OutputRef) -> str | None:
+        return published.verify(self.site.store, output.path, output.content)
 
     def refresh(self, fingerprint: str) -> None:
         """Forget what was read of a fingerprint; it may have a record by now."""
@@ -155,7 +166,8 @@ class StoreLookUp:
         return self._moved(replace(output, datastore=datastore))  # the workspace may have renamed it
 
     def _lost(self, output: OutputRef) -> str | None:
-        return published.verify(self.site.store, output.path, output.content)
+        """Return what is wrong with an output, or None; what was seen a moment ago counts once."""
+        return self._verified.pop(output.path) if output.path in self._verified else self._look_at(output)
 
     def _moved(self, output: OutputRef) -> OutputRef | str:
         """Return the destination of a transfer with its version now, or what happened to it (rule 13).
@@ -183,6 +195,17 @@ class StoreLookUp:
             for name, output in spec.outputs.items()
             if output.destination and not self.site.holds(output.destination, output.datastore, outputs[name].content)
         )
+
+
+def _stored(log: Log) -> list[OutputRef]:
+    """Return the outputs of the newest record that lie in the store, as far as it can be read."""
+    record = next(iter(log.records), None)
+    if record is None or record.evicted:
+        return []
+    try:
+        return [output for output in outputs_of(record).values() if output.token is None]
+    except RecordFormatError:
+        return []
 
 
 def _voided(log: Log) -> tuple[Reason, ...]:

@@ -260,9 +260,19 @@ def test_rule_10_a_store_that_goes_while_outputs_are_looked_for_voids_nothing(se
     record = service.made(SPEC)
     looked = looking(service.site)
     looked.prefetch([KEY])
+    assert looked.find(SPEC, KEY).number == record.number
     with unreachable(READS), pytest.raises(StoreUnreachableError):
-        looked.find(SPEC, KEY)
+        looked.find(SPEC, KEY)  # what was prefetched is asked for once
     assert looking(service.site).find(SPEC, KEY).number == record.number
+
+
+def test_rule_7_an_output_that_is_lost_when_records_are_prefetched_is_no_hit(service):
+    service.made(SPEC)
+    store = service.site.store
+    store.remove("outputs")
+    looked = looking(service.site)
+    looked.prefetch([KEY])
+    assert "it is gone" in looked.find(SPEC, KEY).reasons[0].what
 
 
 def copied(project, destination, datastore=None, source="source"):
