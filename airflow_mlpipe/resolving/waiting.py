@@ -93,6 +93,10 @@ class Confirmed:
         made_by: Mapping[str, str] = self.record.body.get("made_by", {})
         return made_by
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"run {self.by.get('run')} of {self.by.get('pipeline')} {_did(self.by['outcome'], self.by['time'])}"
+
     def to_json(self) -> dict[str, Any]:
         """Return what `look_again` needs to find it again."""
         return {"fingerprint": self.record.fingerprint, "number": self.record.number, "by": dict(self.by)}
@@ -122,8 +126,7 @@ class Ending:
 
     def __str__(self) -> str:
         """Say it in words."""
-        did = _VERBS.get(self.use.outcome, self.use.outcome)
-        return f"run {self.run} {did} at {moment_text(datetime.fromisoformat(self.time))}"
+        return f"run {self.run} {_did(self.use.outcome, self.time)}"
 
 
 There: TypeAlias = "Callable[[str, int, tuple[str, ...]], tuple[Record, Mapping[str, OutputRef]] | str]"
@@ -239,6 +242,10 @@ class Waiting:
         if not self._steps:
             return f"no run of {pipeline} has ended a step yet"
         return f"no run of {pipeline} has ended a step {step} yet. {did_you_mean(step, sorted(self._steps))}"
+
+
+def _did(outcome: str, time: str) -> str:
+    return f"{_VERBS.get(outcome, outcome)} at {moment_text(datetime.fromisoformat(time))}"
 
 
 def _shown(name: Name) -> str:

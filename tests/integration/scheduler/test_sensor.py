@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -139,17 +140,31 @@ with DAG("connected_consumer", schedule=None):
 """
 
 
-def test_the_triggerer_asks_airflow_for_the_connection_of_the_store(airflow, tmp_path):
-    extra = '{"storage_options": {"auto_mkdir": true}}'
-    connection = {"connection_id": "sensed_store", "conn_type": "generic", "extra": extra}
-    airflow.airflow.post("/connections", connection)
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request, tmp_path):
+    """The URL of a store, and the connection that opens it as the API takes it."""
+    if request.param == "local":
+        extra = json.dumps({"storage_options": {"auto_mkdir": True}})
+        yield f"file://{tmp_path}/store", {"conn_type": "generic", "extra": extra}
+        return
+    from tests.s3 import s3_server
+
+    with s3_server() as server:
+        connection = json.loads(server.connection())
+        yield server.fresh(), {**connection, "extra": json.dumps(connection["extra"])}
+
+
+def test_the_triggerer_asks_airflow_for_the_connection_of_the_store(airflow, store, tmp_path):
+    url, connection = store
+    name = f"sensed_{connection['conn_type']}"
+    airflow.airflow.post("/connections", {"connection_id": name, **connection})
     workspace = tmp_path / "mlpipe.yaml"
-    workspace.write_text(f"store: {{url: {tmp_path}/store, connection: sensed_store}}\n")
+    workspace.write_text(f"store: {{url: {url}, connection: {name}}}\n")
     airflow.write_dag("connected", CONNECTED.replace("{workspace!r}", repr(str(workspace))))
     run_id = waiting(airflow, "connected_consumer")
     made, state = airflow.run("connected_producer")
     assert state == "success"
     assert ended(airflow, "connected_consumer", run_id)["run"] == made
     log = airflow.log("connected_consumer", run_id, "wait")
-    assert f"looks at file://{tmp_path}/store every" in log
+    assert f"looks at {url} every" in log
     assert "the last look failed" not in log
