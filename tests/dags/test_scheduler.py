@@ -48,8 +48,10 @@ def test_airflow_finds_every_example(airflow):
     assert airflow.import_errors() == {}
     assert {dag["dag_id"] for dag in airflow.airflow.pages("/dags", "dags")} == {
         "digits",
+        "cache_maintenance",
         "command_example",
         "existing_dag",
+        "waiting_dag",
     }
 
 
@@ -62,6 +64,16 @@ def test_the_existing_dag_hands_data_on_and_reuses_it(airflow):
     states = airflow.task_states("existing_dag", second)
     assert {states["praise"], states["warn"]} == {"success", "skipped"}
     assert states["tell"] == "success"
+
+
+def test_the_waiting_dag_waits_for_digits_without_a_slot_and_takes_what_it_made(airflow):
+    airflow.airflow.patch("/dags/waiting_dag", {"is_paused": False})
+    waiting = airflow.trigger("waiting_dag")
+    deferred = {"registered": "deferred", "scores": "deferred", "card": None, "tell": None}
+    airflow.until(lambda: airflow.task_states("waiting_dag", waiting) == deferred, 120, "it does not wait")
+    digits = scheduled(airflow, "digits")
+    finished(airflow, "waiting_dag", waiting)
+    assert airflow.xcom("waiting_dag", waiting, "registered", "confirmed-by")["run"] == digits
 
 
 def test_digits_runs_on_its_schedule_and_then_only_what_changed(airflow):
