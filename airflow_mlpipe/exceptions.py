@@ -119,6 +119,11 @@ class StoreNotExclusiveError(StoreError):
 class ClaimLostError(StoreError):
     """Somebody else has taken over what this step was computing, so its outcome is not recorded."""
 
+    def __init__(self, message: str, *, by_later_try: bool = False) -> None:
+        """``by_later_try``: it was a later try of the same task instance, which speaks for the step now."""
+        self.by_later_try = by_later_try
+        super().__init__(message)
+
 
 class RecordFormatError(StoreError):
     """An entry of the store that a newer version wrote, or that is damaged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions.data import DataLink, ModuleInput, StepOutput
+from airflow_mlpipe.definitions.destinations import place_faults
 from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean, shown
 from airflow_mlpipe.definitions.graph import cycle_of, edges_of
 from airflow_mlpipe.definitions.schedule import uses_assets
@@ -34,7 +35,7 @@ def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
         yield from _order(step, steps)
         yield from _values(step, pipeline)
     yield from _circle(pipeline)
-    yield from _destinations(pipeline)
+    yield from place_faults(pipeline)
 
 
 def _reserved(pipeline: Pipeline) -> Iterator[Fault]:
@@ -124,20 +125,3 @@ def _circle(pipeline: Pipeline) -> Iterator[Fault]:
     step = pipeline.step(circle[1]) if len(circle) > 1 else pipeline.steps[0]
     message = "the steps need each other in a circle"
     yield Fault(("steps", step.name), message, "Take one of these needs away", " -> ".join(circle), at_key=True)
-
-
-def _destinations(pipeline: Pipeline) -> Iterator[Fault]:
-    seen: dict[tuple[str | None, str | None, str | None], str] = {}
-    for step in pipeline.steps:
-        for name, data in step.outputs.items():
-            place = data.destination
-            if place is None:
-                continue
-            key = (place.datastore, None if place.path is None else place.path.strip("/"), place.url)
-            made = f"steps.{step.name}.outputs.{name}"
-            earlier = seen.setdefault(key, made)
-            if earlier != made:
-                path = ("destination",) if isinstance(step, DataTransferStep) else ("outputs", name, "destination")
-                message = f"is also where {earlier} goes"
-                given = shown(place.url or place.path or place.datastore)
-                yield Fault(_at(step, path), message, "Give each output its own destination", given)

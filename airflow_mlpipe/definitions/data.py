@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, PrivateAttr
 
 from airflow_mlpipe.definitions.base import Definition, build
-from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, parse
-from airflow_mlpipe.definitions.faults import Fault, refuse, shown
-from airflow_mlpipe.definitions.values import PortName, climbs
+from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, parse, substitute
+from airflow_mlpipe.definitions.faults import Fault, Refused, refuse, shown
+from airflow_mlpipe.definitions.values import PortName, climbs, is_empty
+from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
 
 Mode: TypeAlias = Literal["mount", "download", "direct"]
 Compare: TypeAlias = Literal["content", "version", "path"]
@@ -38,6 +39,22 @@ class Datastore(Definition):
     def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
         """Allow a URL alone."""
         return {"url": data} if isinstance(data, str) else data
+
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        return _credentials("url", self.url)
+
+
+def _credentials(field: str, text: str) -> list[Fault]:
+    """Refuse a password, or a signature in a query: it would be written into plans, records and logs."""
+    try:
+        plain = substitute(text, lambda _: "x")
+    except Refused:  # which is said where expressions are checked
+        plain = text
+    if without_password(plain) == plain:
+        return []
+    remedy = ELSEWHERE[0].upper() + ELSEWHERE[1:]
+    return [Fault((field,), "holds a password or a signature", remedy, shown(without_password(plain)))]
 
 
 def _datastore_name(value: object) -> object:
@@ -71,13 +88,15 @@ class Place(Definition):
 
     def wrong(self) -> Iterable[Fault]:
         """Return what is wrong beyond the single fields."""
-        return [*self._which(), *self._path_faults()]
+        secret = [fault for field, text in self.texts() for fault in _credentials(field, text)]
+        return secret or [*self._which(), *self._path_faults()]
 
     def _which(self) -> list[Fault]:
         if self.url is not None and (self.path is not None or self.datastore is not None):
             return [Fault(("url",), "stands beside datastore or path", "Give a url alone, or datastore and path")]
         if self.url is None and self.path is None and self.datastore is None:
-            return [Fault((), "says nowhere where the data lies", "Give datastore and path, or url, or path")]
+            remedy = "Give datastore and path, or url, or path"
+            return [Fault((), "says nowhere where the data lies", remedy, of_all=True)]
         if self.url is not None and not _URL.match(self.url) and "${{" not in self.url:
             return [Fault(("url",), "is not a URL", "Write protocol://place, or give it as path", shown(self.url))]
         return []
@@ -99,6 +118,16 @@ class Place(Definition):
 
 class Destination(Place):
     """Where a copy of an output goes when its step succeeded."""
+
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        faults = list(super().wrong())
+        if not faults and self.url is None and (self.path is None or is_empty(self.path)):
+            message = "is empty" if self.path is not None else "is missing"
+            whole = "the whole datastore" if self.datastore else "the whole folder of the definition"
+            remedy = f"Name a file or folder, as the copy would take the place of {whole}"
+            faults.append(Fault(("path",), message, remedy))
+        return faults
 
 
 class DataReference(Place):
@@ -129,7 +158,8 @@ class DataReference(Place):
 
 def _destination(value: object) -> object:
     if isinstance(value, DataReference):
-        return Destination(datastore=value.datastore, path=value.path, url=value.url)
+        given = {"datastore": value.datastore, "path": value.path, "url": value.url}
+        return build(Destination, {field: said for field, said in given.items() if said is not None})
     return value
 
 
@@ -163,6 +193,10 @@ class PipelineData(Definition):
         if self.datastore is not None and self.destination is not None:
             remedy = "Name the datastore inside destination"
             return [Fault(("datastore",), "stands beside destination", remedy, self.datastore)]
+        place = self.destination and (self.destination.url or self.destination.path)
+        if self.kind == "file" and place and place.endswith("/"):
+            message = "names a folder, and the output is a file"
+            return [Fault(("destination",), message, f"Name the file: {place}{self.name}", shown(place))]
         return []
 
     def as_input(self, name: str, mode: Mode = "mount") -> NamedData:

@@ -137,6 +137,11 @@ def climbs(path: str) -> bool:
     return posixpath.normpath(path.lstrip("/")).split("/")[0] == ".."
 
 
+def is_empty(path: str) -> bool:
+    """Return whether a path names nothing below the folder it is relative to."""
+    return posixpath.normpath(path.lstrip("/")) == "."
+
+
 def _inside(path: str) -> str:
     message = ""
     if not path:

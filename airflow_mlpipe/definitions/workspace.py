@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -22,13 +23,15 @@ from airflow_mlpipe.definitions.compute import (
     compute_target,
 )
 from airflow_mlpipe.definitions.data import Datastore, Destination, Place, StepOutput
+from airflow_mlpipe.definitions.destinations import Spot, canonical, destination_of, place_faults
 from airflow_mlpipe.definitions.environment import Environment
 from airflow_mlpipe.definitions.faults import Fault, did_you_mean, shown
 from airflow_mlpipe.definitions.faults import Path as FaultPath
 from airflow_mlpipe.definitions.modules import ModuleFolders
 from airflow_mlpipe.definitions.steps import DataTransferStep, EnvironmentField, Step
-from airflow_mlpipe.definitions.values import Count, Duration, StepName, climbs
+from airflow_mlpipe.definitions.values import Count, Duration, StepName, climbs, is_empty
 from airflow_mlpipe.exceptions import DataError, DefinitionError, Problem
+from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -175,24 +178,35 @@ class Workspace(Definition):
 
     def destination_of(self, pipeline: Pipeline, step: Step, output: str) -> Destination | None:
         """Return where a copy of an output goes, or None where it goes nowhere."""
-        data = step.outputs[output]
-        if data.destination is not None or data.datastore is None:
-            return data.destination
-        return Destination(datastore=data.datastore, path=f"{pipeline.name}/{step.name}/{output}")
+        return destination_of(pipeline.name, step, output)
 
     def locate(self, place: Place, folder: Path, substitute: Callable[[str], str] = str) -> tuple[str, str | None]:
         """Return the URI of a place, and the datastore whose credentials open it.
 
         :param folder: where a path without a datastore starts: the folder of the definition.
         :param substitute: puts values in the place of expressions.
-        :raises DataError: if the path, with its values, leaves the datastore.
+        :raises DataError: if the path, with its values, leaves the datastore or holds a password, or the place is a
+            destination and a value that it needs is empty.
         :raises DefinitionError: if there is no datastore of that name.
         """
-        path = substitute(place.url or place.path or "")
+        text = place.url or place.path or ""
+        path = substitute(text)
+        if (plain := without_password(path)) != path:
+            message = f"{plain} holds a password or a signature; {ELSEWHERE}"
+            raise DataError(message)
+        if isinstance(place, Destination):
+            _refuse_empty(text, substitute)
         if place.datastore is None:
-            return uri(path, folder), None
+            found = uri(path, folder)
+            if isinstance(place, Destination) and _holds(found, folder):
+                message = f"the destination {path!r} would take the place of the folder of the definition; name a file or folder in it"
+                raise DataError(message)
+            return found, None
         if climbs(path):
             message = f"the path {path!r} leaves the datastore {place.datastore}; give a path below its root"
+            raise DataError(message)
+        if isinstance(place, Destination) and is_empty(path):
+            message = f"the destination {text!r} would take the place of the whole datastore {place.datastore}; name a file or folder in it"
             raise DataError(message)
         root = self.datastore(place.datastore).url
         return (f"{root.rstrip('/')}/{path.strip('/')}" if path.strip("/") else root), place.datastore
@@ -211,6 +225,21 @@ class Workspace(Definition):
             yield from self._compute_faults(pipeline, step, at)
             yield from self._data_faults(step, at)
             yield from self._environment_faults(pipeline, step, at)
+        folder = pipeline.folder
+        yield from place_faults(pipeline, lambda place: self._spot(place, folder), self._code(pipeline))
+
+    def _spot(self, place: Place, folder: Path) -> Spot | None:
+        if place.datastore is None:
+            return Spot.of_url(uri(canonical(place), folder))
+        if place.datastore not in self.datastores:
+            return None
+        return Spot.of_url(f"{self.datastore(place.datastore).url}/{canonical(place)}")
+
+    def _code(self, pipeline: Pipeline) -> Iterator[tuple[str, Spot | None]]:
+        yield "the folder of the definition", Spot.of_url(uri(".", pipeline.folder))
+        for step in pipeline.steps:
+            if directory := pipeline.source_directory(step):
+                yield f"the source directory of {step.name}", Spot.of_url(uri(str(directory), pipeline.folder))
 
     def _name_faults(self, user: Pipeline | Step, at: FaultPath) -> Iterator[Fault]:
         named: tuple[tuple[str, object, Mapping[str, object]], ...] = (
@@ -270,6 +299,22 @@ def uri(place: str, folder: Path) -> str:
     if _URL.match(place):
         return place
     return "file://" + (folder / Path(place).expanduser()).absolute().as_posix()
+
+
+def _refuse_empty(text: str, substitute: Callable[[str], str]) -> None:
+    """Refuse a destination that would be the folder around it, as a value in it is empty.
+
+    :raises DataError: then.
+    """
+    for part in text.split("/"):
+        if "${{" in part and not substitute(part).strip("/. "):
+            message = f"the destination {text!r} would be the folder around it, since {part} is {substitute(part)!r}; give a value"
+            raise DataError(message)
+
+
+def _holds(found: str, folder: Path) -> bool:
+    """Say whether a URL is that of a folder, or of one around it."""
+    return found.startswith("file://") and folder.absolute().is_relative_to(os.path.normpath(found[len("file://") :]))
 
 
 def _unknown(path: FaultPath, given: str, known: Mapping[str, object]) -> Fault:

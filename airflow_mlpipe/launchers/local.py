@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airflow_mlpipe
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError, DataError, InputLostError, StepError
 from airflow_mlpipe.resolving.references import token_now
 from airflow_mlpipe.runtime.collect import check_outputs
 from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.observe import observed
-from airflow_mlpipe.runtime.output import Lines, Tail
+from airflow_mlpipe.runtime.output import Lines, Mask, Tail
 from airflow_mlpipe.runtime.processes import kill_session
 from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec, load_result
 from airflow_mlpipe.runtime.stage import Staged, prepare
@@ -74,11 +74,12 @@ class LocalLauncher:
         :raises DataError: if an input cannot be staged or is not what was bound.
         """
         spec = replace(spec, environment=replace(spec.environment, interpreter=self._interpreter(spec)))
-        with _step_directory(self._store, claim) as root:
+        hide = Mask(secrets.values()).hide
+        with _step_directory(self._store, claim) as root, _hidden(hide):
             staged = self._stage(spec, root)
             result = self._run(staged, secrets, log)
             staged.check_inputs()
-            check_outputs(staged.directory, spec.outputs, log)
+            check_outputs(staged.directory, spec.outputs, lambda line: log(hide(line)))
             if spec.environment.observe:
                 began = staged.directory.spec.stat().st_ctime_ns
                 names = observed(str(spec.environment.interpreter), staged.directory.imports, began)
@@ -139,7 +140,7 @@ class LocalLauncher:
         try:
             for name in staged.spec.outputs:
                 source = staged.directory.outputs / name
-                content = publish(self._store, fingerprint, claim, name, source, staged.index)
+                content = publish(self._store, fingerprint, claim, name, source)
                 published[name] = OutputRef(layout.output(fingerprint, claim, name), content)
         except BaseException:
             self._store.remove(layout.outputs(fingerprint, claim))
@@ -231,6 +232,18 @@ def _read_result(directory: StepDirectory, code: int, tail: Tail) -> StepResult:
         message = f"the supervisor ended with code {code} before it could say how the command ended"
         hint = "; perhaps the machine ran out of memory, or somebody killed it" if code < 0 else ""
         raise CommandFailedError(_with_lines(message + hint, tail.lines())) from error
+
+
+@contextlib.contextmanager
+def _hidden(hide: Callable[[str], str]) -> Iterator[None]:
+    """Take secrets out of what is said of the step: a script may have named its files after them."""
+    try:
+        yield
+    except (StepError, DataError) as error:
+        shown = hide(str(error))
+        if shown == str(error) or isinstance(error, InputLostError):  # of what was there before the command
+            raise
+        raise type(error)(shown) from None
 
 
 def _failure(result: StepResult) -> StepError:

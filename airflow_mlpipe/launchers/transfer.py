@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.exceptions import DataChangedError, DataError
 from airflow_mlpipe.resolving.references import token_now
 from airflow_mlpipe.runtime.protocol import OutputRef, StepResult
+from airflow_mlpipe.store.attempts import without_password
 from airflow_mlpipe.store.transfer import mirror
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TransferLauncher:
         started = time.monotonic()
         source_fs, source_path = self.site.open_uri(source.uri, source.datastore)
         target_fs, target_path = self.site.open_destination(target.destination, target.datastore)
-        log(f"copies {source.uri} to {target.destination}")
+        log(without_password(f"copies {source.uri} to {target.destination}"))
         done = mirror(
             source_fs,
             source_path,

@@ -6,10 +6,11 @@ Plain Python: an operator gives it the launcher and says in its log what happens
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from airflow_mlpipe.exceptions import InputLostError, MlpipeError, StepError
+from airflow_mlpipe.exceptions import ClaimLostError, InputLostError, MlpipeError, StepError, StoreError
 from airflow_mlpipe.fingerprint import fingerprint as digest_of
 from airflow_mlpipe.operators.claims import Turn, Wait, Waited, describe, held
 from airflow_mlpipe.operators.repair import repair
@@ -17,7 +18,7 @@ from airflow_mlpipe.planning.explain import Reason, dump_reasons, summary
 from airflow_mlpipe.planning.plan import Decision, Found, Missing, Task, decide
 from airflow_mlpipe.resolving.records import found, make_body, use_of
 from airflow_mlpipe.runtime.protocol import dump
-from airflow_mlpipe.store import journal, runs
+from airflow_mlpipe.store import journal, layout, runs
 from airflow_mlpipe.store import log as fingerprint_log
 
 if TYPE_CHECKING:
@@ -111,13 +112,22 @@ class Life:
             outcome = self._with_repairs(task)
             self._deliver(outcome)
         except MlpipeError as error:
-            self._note({"outcome": "failed", "error": str(error), "reasons": dump_reasons(self.reasons)})
-            self._write_down(journal.Use(self.owner.step, "failed"))
+            self._failed(error)
             raise
         self.history.note(outcome.spec, outcome.fingerprint, self.owner.run)
         self._note(outcome.note())
         self._write_down(outcome.use())
         return outcome
+
+    def _failed(self, error: MlpipeError) -> None:
+        """Keep that the step failed, if a later try of it does not speak for it by now; the error itself matters more."""
+        if isinstance(error, ClaimLostError) and error.by_later_try:
+            return
+        try:
+            self._note({"outcome": "failed", "error": str(error), "reasons": dump_reasons(self.reasons)})
+            self._write_down(journal.Use(self.owner.step, "failed"))
+        except StoreError as failure:
+            self.say(f"that the step failed could not be written down: {failure}")
 
     def _write_down(self, use: journal.Use) -> None:
         journal.append(self.site.store, self.owner.pipeline, self.owner.run, self.moments, [use])
@@ -144,18 +154,31 @@ class Life:
             self.say(f"runs: {summary(decision.reasons)}")
             return self._run(decision, None)
         turn = self._turn(str(decision.fingerprint), before).take(until_commit=not task.regenerate)
-        self.look_up.refresh(str(decision.fingerprint))
-        again = self._decide(task)
         if isinstance(turn, Waited):
+            again = self._decide_again(task, decision)
             if again.found is None:
                 return self._outcome(task)
             waited = Reason("wait", f"{describe(turn.holder)} computed it in the meantime")
             return self._reused("waited", replace(again, reasons=(waited,)), again.found)
-        if again.found:
-            fingerprint_log.release(self.site.store, turn)
-            return self._reused("reused", again, again.found)
-        self.say(f"runs: {summary(decision.reasons)}")
-        return self._run(decision, turn)
+        return self._held(task, decision, turn)
+
+    def _held(self, task: Task, decision: Decision, claim: Claim) -> Outcome:
+        """Look again now that nobody else can begin, then reuse or run; the claim ends with this, however it ends."""
+        try:
+            again = self._decide_again(task, decision)
+            if again.found:
+                fingerprint_log.release(self.site.store, claim)
+                return self._reused("reused", again, again.found)
+            self.say(f"runs: {summary(decision.reasons)}")
+            with fingerprint_log.Beat(self.site.store, claim):
+                return self._run(decision, claim)
+        except BaseException as error:
+            self._give_up(claim, error)
+            raise
+
+    def _decide_again(self, task: Task, decision: Decision) -> Decision:
+        self.look_up.refresh(str(decision.fingerprint))
+        return self._decide(task)
 
     def _turn(self, fingerprint: str, before: Wait) -> Turn:
         hand_over = self.hand_over(fingerprint) if self.hand_over else None
@@ -194,14 +217,18 @@ class Life:
                 self.site.store, fingerprint, claim_id, self._body(decision.spec, result)
             )
             return self._ran(decision, record, result)
-        with fingerprint_log.Beat(self.site.store, claim):
-            try:
-                result = self._launch(decision.spec, fingerprint, claim.id)
-                record = fingerprint_log.commit(self.site.store, claim, self._body(decision.spec, result))
-            except BaseException as error:
-                self._give_up(claim, error)
-                raise
+        result = self._launch(decision.spec, fingerprint, claim.id)
+        record = self._commit(claim, self._body(decision.spec, result))
         return self._ran(decision, record, result)
+
+    def _commit(self, claim: Claim, body: Mapping[str, Any]) -> Record:
+        """Record what was made; nobody will ever name it if somebody else has the claim by now, so it goes then."""
+        try:
+            return fingerprint_log.commit(self.site.store, claim, body)
+        except ClaimLostError:
+            with suppress(StoreError):  # retention finds it
+                self.site.store.remove(layout.outputs(claim.fingerprint, claim.id))
+            raise
 
     def _launch(self, spec: StepSpec, fingerprint: str, claim_id: str) -> StepResult:
         """Launch the step; a transfer has its destination to itself meanwhile (rule 13)."""
@@ -213,8 +240,10 @@ class Life:
 
     def _give_up(self, claim: Claim, error: BaseException) -> None:
         """Release the claim, saying why; whoever waits now fails with it, and the next one tries again."""
-        reason = str(error) if isinstance(error, MlpipeError) else f"{type(error).__name__}: {error}"
-        fingerprint_log.release(self.site.store, claim, reason if isinstance(error, StepError) else None)
+        try:
+            fingerprint_log.release(self.site.store, claim, str(error) if isinstance(error, StepError) else None)
+        except StoreError as failure:  # others see that its process has ended, or that its beat has
+            self.say(f"the claim could not be given back: {failure}")
 
     def _body(self, spec: StepSpec, result: StepResult) -> dict[str, Any]:
         made_by = {"pipeline": self.owner.pipeline, "run": self.owner.run, "step": self.owner.step}

@@ -104,7 +104,7 @@ class PlanOperator(BaseOperator):
 
     def _say(self, plan: RunPlan) -> None:
         counts = self._counts(plan)
-        self.log.info("%s", ", ".join(f"{count} {_WORDS[choice]}" for choice, count in counts.items() if count))
+        self.log.info("%s", ", ".join(f"{counts[choice]} {word}" for choice, word in _WORDS.items() if counts[choice]))
         for name, decision in plan.decisions.items():
             self.decisions[name] = f"{_WORDS[decision.choice]}: {_why(decision)}"
             self.log.info("%s: %s", name, self.decisions[name])
@@ -112,7 +112,7 @@ class PlanOperator(BaseOperator):
     @staticmethod
     def _counts(plan: RunPlan) -> dict[str, int]:
         choices = [decision.choice for decision in plan.decisions.values()]
-        return {str(choice): choices.count(choice) for choice in _WORDS}
+        return {choice: choices.count(choice) for choice in _WORDS}
 
     def _result(self, plan: RunPlan, site: Site) -> dict[str, Any]:
         return {**self._counts(plan), "plan": site.store.uri(layout.plan(plan.pipeline, plan.run))}

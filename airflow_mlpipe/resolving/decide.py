@@ -19,13 +19,15 @@ from airflow_mlpipe.store import log as fingerprint_log
 from airflow_mlpipe.store import outputs as published
 from airflow_mlpipe.store import runs, snapshots
 from airflow_mlpipe.store.digests import is_local
+from airflow_mlpipe.store.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import OutputRef, StepSpec
-    from airflow_mlpipe.store.log import Log, Record
+    from airflow_mlpipe.store.copies import Copies
+    from airflow_mlpipe.store.log import Record
 
 _READERS = 32
 
@@ -49,13 +51,21 @@ class StoreLookUp:
     _versions: dict[str, dict[str, str]] = field(default_factory=dict)
     _verified: dict[str, str | None] = field(default_factory=dict)
 
-    def prefetch(self, fingerprints: Iterable[str]) -> None:
+    def prefetch(self, fingerprints: Iterable[str], copies: Copies | None = None) -> None:
         """Read the logs of fingerprints that will probably be asked for, side by side.
 
         Where each look takes time, the outputs of their records are looked at as well.
+
+        :param copies: to read many logs at once from.
         """
         wanted = [fp for fp in dict.fromkeys(fingerprints) if fp not in self._logs]
         if not wanted:
+            return
+        if copies and copies.store.is_far:
+            self._logs.update(Log.read_many(copies, wanted))
+            outputs = [output for fp in wanted for output in _stored(self._logs[fp])]
+            known = {output.path: output.content for output in outputs}
+            self._verified.update(published.verify_all(self.site.store, known))
             return
         with ThreadPoolExecutor(_READERS) as pool:
             for fp, log in zip(wanted, pool.map(self._read, wanted), strict=True):
@@ -225,13 +235,20 @@ class History:
     scanned: Mapping[str, Mapping[str, str]]
 
     @classmethod
-    def read(cls, site: Site, pipeline: str, steps: Iterable[str], scanned: Mapping[str, Mapping[str, str]]) -> History:
+    def read(
+        cls,
+        site: Site,
+        pipeline: str,
+        steps: Iterable[str],
+        scanned: Mapping[str, Mapping[str, str]],
+        copies: Copies | None = None,
+    ) -> History:
         """Read the latest notes of some steps.
 
         :param scanned: the files of the snapshots and the packages of the locks at hand, by digest; others are read
             from the store when needed.
         """
-        kept = runs.read_latest(site.store, pipeline, steps)
+        kept = runs.read_latest(site.store, pipeline, steps, copies if copies and site.store.is_far else None)
         latest = {step: body for step, body in kept.items() if isinstance(body, dict) and body.keys() >= _EXPLAINING}
         return cls(site, pipeline, latest, scanned)
 

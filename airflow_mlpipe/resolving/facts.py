@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import posixpath
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions import DataTransferStep, PythonScriptStep, StepOutput
+from airflow_mlpipe.definitions.destinations import clash
 from airflow_mlpipe.definitions.graph import edges, order
-from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.definitions.workspace import FILE_NAME as WORKSPACE_FILE
+from airflow_mlpipe.exceptions import DataError, ParameterError
 from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
@@ -21,8 +26,7 @@ from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSp
 from airflow_mlpipe.store import snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-    from pathlib import Path
+    from collections.abc import Collection, Iterator, Mapping
 
     from airflow_mlpipe.definitions import DataReference, Destination, Environment, InputBinding, Pipeline, Step
     from airflow_mlpipe.resolving.site import Site
@@ -93,13 +97,32 @@ class Facts:
         key = (directory, script)
         if key not in self._snapshots:
             index = self.site.index
-            snapshot = scan_imports(directory, script, index) if script else scan(directory, index)
+            snapshot = scan_imports(directory, script, index) if script else scan(directory, index, self._no_code)
             self._snapshots[key] = snapshot
             self._directories[snapshot.digest] = (directory, snapshot)
         found = self._snapshots[key]
         if isinstance(step, PythonScriptStep) and posixpath.normpath(step.script_name) not in found.files:
             raise no_script(step.script_name, directory)
         return found.digest
+
+    @cached_property
+    def _no_code(self) -> tuple[Path, ...]:
+        """Files and folders that are no code of the pipeline's steps, though they may lie in a source directory.
+
+        What the pipeline delivers there would be in the code of the next run; a definition says itself what counts.
+        """
+        definition = [self.pipeline.folder / WORKSPACE_FILE]
+        if self.pipeline.source_file is not None:
+            definition.append(self.pipeline.source_file)
+        return (*self.site.folders, *definition, *self._delivered())
+
+    def _delivered(self) -> Iterator[Path]:
+        for step in self.pipeline.steps:
+            for name in step.outputs:
+                with suppress(DataError, ParameterError):  # the step itself says so
+                    uri = self._place_output(step, name).destination
+                    if uri is not None and uri.startswith("file://"):
+                        yield Path(uri.removeprefix("file://"))
 
     def _environment(self, step: Step) -> EnvironmentSpec:
         if isinstance(step, DataTransferStep):
@@ -135,10 +158,11 @@ def tasks_of(
 
     :param regenerate: the steps that must not be reused.
     :param waits: further things a step must wait for, by step; what is no step of the pipeline is never decided.
+    :raises DataError: if outputs would be delivered to one place, or to where a step reads.
     """
     pipeline = facts.pipeline
     upstream = edges(pipeline)
-    return [
+    tasks = [
         facts.task(
             pipeline.step(name),
             run_after=(*upstream[name], *(waits or {}).get(name, ())),
@@ -146,6 +170,16 @@ def tasks_of(
         )
         for name in order(pipeline)
     ]
+    if message := _clash([task.spec for task in tasks]):
+        raise DataError(message)
+    return tasks
+
+
+def _clash(specs: Collection[StepSpec]) -> str | None:
+    written = [(s.step, name, out.destination) for s in specs for name, out in s.outputs.items() if out.destination]
+    if not written:
+        return None
+    return clash(written, [(s.step, name, given.uri) for s in specs for name, given in s.inputs.items() if given.uri])
 
 
 def read_inputs(

@@ -17,6 +17,7 @@ from airflow_mlpipe.resolving.facts import Facts, tasks_of
 from airflow_mlpipe.resolving.records import use_of
 from airflow_mlpipe.runtime.protocol import dump, load_output, load_spec
 from airflow_mlpipe.store import journal, runs
+from airflow_mlpipe.store.copies import Copies
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -134,13 +135,16 @@ def _decide(  # noqa: PLR0913 -- see above
 ) -> tuple[RunPlan, History]:
     site, pipeline = facts.site, facts.pipeline
     tasks = tasks_of(facts, regenerate, waits)
-    history = History.read(site, pipeline.name, [task.spec.step for task in tasks], facts.scanned())
+    copies = Copies.read(site.store, pipeline.name)
+    history = History.read(site, pipeline.name, [task.spec.step for task in tasks], facts.scanned(), copies)
     look_up = StoreLookUp(site, pipeline.name, run, lambda spec: interpreter_for(spec.environment, site.store), not dry)
     likely = history.fingerprints()
     if not dry:
         now = datetime.now(timezone.utc).isoformat()
         runs.write_pin(site.store, pipeline.name, run, {"time": now, "fingerprints": sorted(set(likely))})
-    look_up.prefetch(likely)
+    look_up.prefetch(likely, copies)
+    if not dry:
+        copies.keep()
     read_outside = {task.spec.step for task in tasks if outside is None or _has_asset(task.spec)} | set(outside or ())
     decisions = planning.plan(
         tasks, facts.read_inputs, look_up.find_or_evicted, history.explain, site.store.uri, read_outside

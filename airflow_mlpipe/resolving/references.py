@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.definitions.faults import nearest
 from airflow_mlpipe.exceptions import DataError, MlpipeError, SourceError
 from airflow_mlpipe.fingerprint import encode
+from airflow_mlpipe.store.attempts import without_password
 from airflow_mlpipe.store.digests import Content, digest_object, digest_path, is_local
 from airflow_mlpipe.store.exclusive import lock_of
-from airflow_mlpipe.store.listing import listing
+from airflow_mlpipe.store.listing import listing, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from airflow_mlpipe.store.digests import StatIndex
-
-_TOKENS = ("etag", "md5", "md5hash", "content_md5", "checksum", "generation", "version_id", "versionid", "version")
-"""What filesystems call a token, best first; an unversioned bucket says `null` for its version."""
-
-_TIMES = ("mtime", "lastmodified", "last_modified", "modified", "updated", "created")
-
 
 def content_of(
     uri: str, fs: AbstractFileSystem, path: str, compare: str | None, index: StatIndex | None = None
@@ -111,9 +106,9 @@ def _version(fs: AbstractFileSystem, path: str) -> tuple[str | None, Content]:
     """Return the token of a file or folder, and its content compared by that."""
     entries = listing(fs, path)
     if entries.keys() == {""}:
-        token = _token(entries[""])
+        token = version_of(entries[""])
         return token, Content("file", f"version:{token}", int(entries[""].get("size") or 0), 1)
-    tokens = {name: _token(entry) for name, entry in entries.items()}
+    tokens = {name: version_of(entry) for name, entry in entries.items()}
     token = None if None in tokens.values() else hashlib.sha256(encode(sorted(tokens.items()))).hexdigest()
     size = sum(int(entry.get("size") or 0) for entry in entries.values())
     return token, Content("folder", f"version:{token}", size, len(entries))
@@ -126,19 +121,6 @@ def _by_path(uri: str, fs: AbstractFileSystem, path: str) -> Content:
     if info.get("type") == "directory":
         return Content("folder", f"path:{uri}", 0, 0)
     return Content("file", f"path:{uri}", int(info.get("size") or 0), 1)
-
-
-def _token(info: Mapping[str, Any]) -> str | None:
-    named = {key.lower(): value for key, value in info.items() if value not in (None, "", "null")}
-    for key in _TOKENS:
-        if key in named:
-            return f"{key}:{_text(named[key])}"
-    time = next((_text(named[key]) for key in _TIMES if key in named), None)
-    return None if time is None else f"time:{time} size:{info.get('size')}"
-
-
-def _text(value: object) -> str:
-    return value.hex() if isinstance(value, bytes | bytearray) else str(value).strip('"')
 
 
 def _protocol(fs: AbstractFileSystem) -> str:
@@ -159,7 +141,8 @@ def _named(uri: str) -> Iterator[None]:
     except MlpipeError:
         raise
     except Exception as error:  # each filesystem has errors of its own
-        message = f"the data at {uri} cannot be read: {type(error).__name__}: {error}; see the access of its datastore"
+        reason = without_password(f"{type(error).__name__}: {error}")
+        message = f"the data at {uri} cannot be read: {reason}; see the access of its datastore"
         raise DataError(message) from error
 
 

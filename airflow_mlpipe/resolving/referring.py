@@ -113,7 +113,7 @@ def _silences(store: Store, pipeline: str, longest: timedelta) -> Iterator[tuple
     paths = {name: layout.pin(pipeline, name) for name in names}
     contents = store.read_all(paths.values())
     for name, path in paths.items():
-        pin = store.decode(path, contents[path]) if path in contents else None
+        pin = runs.decoded(store, path, contents[path]) if path in contents else None
         times = [_moment(time) for time in (ended.get(name), (pin or {}).get("time")) if time]
         if pin and "time" not in pin:
             times.append(condemned.modified(store, path))

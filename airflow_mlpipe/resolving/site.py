@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.resolving.user_cache import cache_folder
 from airflow_mlpipe.store import deliveries, s3
-from airflow_mlpipe.store.attempts import without_password
+from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
 from airflow_mlpipe.store.digests import StatIndex, digest_object, digest_path
 from airflow_mlpipe.store.sides import Side, refuse_overlap
 from airflow_mlpipe.store.store import Store
@@ -68,13 +69,20 @@ class Site:
         opened = Store.open(str(url or default_store), options)
         return cls(workspace, opened, StatIndex.open(), storage_options, connection)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders on this machine that are ours, and nobody's code: the store, the private folder, the cache."""
+        home = os.environ.get("MLPIPE_HOME")
+        mine = (self.store.local_root, Path(home).expanduser() if home else None, cache_folder())
+        return tuple(folder.absolute() for folder in mine if folder is not None)
+
     def open_uri(self, uri: str, datastore: str | None) -> tuple[AbstractFileSystem, str]:
         """Return the filesystem and path of a URI, opened with a datastore's credentials.
 
         :raises DataError: if nothing can open such a URI, or it holds a password: it would be written down.
         """
         if (shown := without_password(uri)) != uri:
-            message = f"the URL {shown} holds a password or a signature; {CREDENTIALS}"
+            message = f"the URL {shown} holds a password or a signature; {ELSEWHERE}"
             raise DataError(message)
         if (path := self.store.path_of(uri)) is not None and datastore is None:
             return self.store.fs, f"{self.store.root}/{path}"

@@ -21,7 +21,7 @@ from airflow_mlpipe.store.digests import digest_files
 from airflow_mlpipe.store.snapshots import Snapshot, SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from airflow_mlpipe.store.digests import StatIndex
@@ -56,6 +56,12 @@ _ALWAYS_IGNORED = re.compile("|".join(map(translate, ALWAYS_IGNORED_PATTERNS)))
 MAX_FILES = 50_000
 MAX_BYTES = 2 * 1024**3
 
+_MARKS = (
+    frozenset({"journal", "latest", "log", "runs"}),  # an output store
+    frozenset({"airflow.cfg", "mlpipe.json"}),  # a private Airflow
+)
+"""What tells a folder by the names in it as one of ours, wherever it lies and whatever it is called."""
+
 _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a named pipe",
@@ -64,17 +70,19 @@ _KINDS = {
 }
 
 
-def scan(directory: Path, index: StatIndex | None = None) -> Snapshot:
+def scan(directory: Path, index: StatIndex | None = None, without: Iterable[Path] = ()) -> Snapshot:
     """Return the snapshot of all files below a source directory that are not ignored.
 
-    Links inside the directory are followed, so the content behind them counts.
+    Links inside the directory are followed, so the content behind them counts. Output stores and private folders of
+    ours are never code.
 
     :param index: remembers digests, so that unchanged files are not read again.
+    :param without: further files and folders that are no code, where they lie below the directory.
     :raises SourceError: if the directory does not exist or is too large, or holds a file that cannot be packed: a
         link that is broken, runs in a circle or leaves the directory, a device, a socket, a named pipe, a file that
         cannot be read.
     """
-    tree = SourceTree.open(directory)
+    tree = SourceTree.open(directory, without)
     files: dict[str, os.stat_result] = {}
     size = 0
     for path, status in tree.walk():
@@ -87,23 +95,29 @@ def scan(directory: Path, index: StatIndex | None = None) -> Snapshot:
 
 @dataclass(frozen=True)
 class SourceTree:
-    """A source directory and its ignore rules. Paths are relative to it, with ``/``."""
+    """A source directory and its ignore rules. Paths are relative to it, with ``/``.
+
+    ``without`` holds the real paths of what is no code either.
+    """
 
     directory: Path
     root: str
     rules: GitIgnoreSpec
+    without: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, directory: Path) -> SourceTree:
+    def open(cls, directory: Path, without: Iterable[Path] = ()) -> SourceTree:
         """Return the tree of a directory.
 
+        :param without: files and folders that are no code.
         :raises SourceError: if it is not a directory, or its ignore file cannot be used.
         """
         if not directory.is_dir():
             what = "is not a directory" if directory.exists() else "does not exist"
             message = f"the source directory {str(directory)!r} {what}: correct source_directory"
             raise SourceError(message)
-        return cls(directory, os.path.realpath(directory), _read_rules(directory))
+        left_out = frozenset(os.path.realpath(path) for path in without)
+        return cls(directory, os.path.realpath(directory), _read_rules(directory), left_out)
 
     def walk(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yield every file that is code, with the status of what it leads to.
@@ -160,18 +174,29 @@ class SourceTree:
 
     def _walk(self, folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, os.stat_result]]:
         """Yield the files below a folder; ``above`` holds the real paths of it and its parents."""
-        for entry in self._entries(folder):
+        entries = self._entries(folder)
+        if folder and self._is_ours(folder, {entry.name for entry in entries}):
+            return
+        for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if self._ignores_entry(path, entry):
                 continue
-            status = self._status(path) if entry.is_symlink() else self._status_of(path, entry)
             real = os.path.realpath(self._full(path)) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
+            if real in self.without:
+                continue
+            status = self._status(path) if entry.is_symlink() else self._status_of(path, entry)
             if not stat.S_ISDIR(status.st_mode):
                 yield path, status
             elif real in above:
                 raise self._refused(path, "is a link to a folder that contains it")
             else:
                 yield from self._walk(path, (*above, real))
+
+    def _is_ours(self, folder: str, names: set[str]) -> bool:
+        """Say whether a folder is an output store or a private Airflow, or holds one for `mlpipe run`."""
+        if any(mark <= names for mark in _MARKS):
+            return True
+        return "airflow" in names and os.path.lexists(self._full(f"{folder}/airflow/mlpipe.json"))
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:

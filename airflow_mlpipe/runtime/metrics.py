@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.exceptions import StepError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FILE = "metrics.jsonl"
 _EXPECTED = 'expected {"name": "...", "value": <number>} and optionally "step": <integer>'
 
 
-def read_metrics(path: Path) -> dict[str, float]:
+def read_metrics(path: Path, hide: Callable[[str], str] = str) -> dict[str, float]:
     """Return the last value of each name; empty if there is no such file.
 
+    :param hide: takes secrets out of what is returned or complained of.
     :raises StepError: if a line is not a metric, naming the line.
     """
     metrics: dict[str, float] = {}
@@ -25,38 +27,49 @@ def read_metrics(path: Path) -> dict[str, float]:
         return metrics
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
-                name, value = _metric(line, number)
-                metrics[name] = value
-    return metrics
+            if not line.strip():
+                continue
+            try:
+                name, value = _metric(line)
+            except _NoMetricError as reason:
+                given = hide(line.decode("utf-8", "replace"))[:200].strip()
+                message = f"{FILE}, line {number}: {reason}; {_EXPECTED} (given: {given})"
+                raise StepError(message) from reason
+            metrics[name] = value
+    return {hide(name): value for name, value in metrics.items()}
 
 
-def _metric(line: bytes, number: int) -> tuple[str, float]:
+class _NoMetricError(Exception):
+    """Why a line is no metric."""
+
+
+def _metric(line: bytes) -> tuple[str, float]:
     try:
         data = json.loads(line)
     except ValueError as error:
-        raise _bad(line, number, f"it is not JSON ({error})") from error
+        reason = f"it is not JSON ({error})"
+        raise _NoMetricError(reason) from error
     if not isinstance(data, dict) or not data.keys() <= {"name", "value", "step"}:
-        raise _bad(line, number, "it is not an object with these keys")
-    if not isinstance(data.get("name"), str) or not data["name"]:
-        raise _bad(line, number, "its name is not a text")
-    if not isinstance(data.get("step", 0), int):
-        raise _bad(line, number, "its step is not an integer")
-    return data["name"], _finite(data.get("value"), line, number)
+        reason = "it is not an object with these keys"
+    elif not isinstance(data.get("name"), str) or not data["name"]:
+        reason = "its name is not a text"
+    elif not isinstance(data.get("step", 0), int):
+        reason = "its step is not an integer"
+    else:
+        return data["name"], _finite(data.get("value"))
+    raise _NoMetricError(reason)
 
 
-def _finite(value: Any, line: bytes, number: int) -> float:  # noqa: ANN401 -- anything JSON can hold
+def _finite(value: Any) -> float:  # noqa: ANN401 -- anything JSON can hold
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _bad(line, number, "its value is not a number")
+        reason = "its value is not a number"
+        raise _NoMetricError(reason)
     try:
         finite = float(value)
     except OverflowError as error:
-        raise _bad(line, number, "its value is too large") from error
+        reason = "its value is too large"
+        raise _NoMetricError(reason) from error
     if not math.isfinite(finite):
-        raise _bad(line, number, "its value is not finite")
+        reason = "its value is not finite"
+        raise _NoMetricError(reason)
     return finite
-
-
-def _bad(line: bytes, number: int, reason: str) -> StepError:
-    given = line[:200].decode("utf-8", "replace").strip()
-    return StepError(f"{FILE}, line {number}: {reason}; {_EXPECTED} (given: {given})")

@@ -6,7 +6,8 @@ An observation maps names to what reuse compares:
   from a folder, a file or a repository instead of a package index;
 - ``module:helpers``: the digest of a module that no distribution installed: an editable project, a `.pth` folder;
   empty if the script looked for it and it was not there;
-- ``module:helpers@/opt/lib/helpers.py``: the same for one outside the search path of the interpreter.
+- ``module:helpers@/opt/lib/helpers.py``: the same for one outside the search path of the interpreter, and
+  ``module:helpers@/opt/lib/`` for one that was looked for in such a folder and was not there.
 
 The standard library is left to the Python version, and what lies in the step directory to the fingerprint.
 """
@@ -52,19 +53,20 @@ def observed(interpreter: str, imports: Path, since: int = sys.maxsize) -> dict[
     """
     packages = _packages_of(interpreter)
     modules = _read(imports)
-    places = {Path(place) for found in modules.values() for place in found if place}
-    owners = distributions.owners(places, packages.folders)
+    places = {module: sorted(Path(place) for place in found if _is_there(place)) for module, found in modules.items()}
+    owners = distributions.owners({path for paths in places.values() for path in paths}, packages.folders)
     names: dict[str, int] = {}
-    for module, found in modules.items():
-        for path in sorted(Path(place) for place in found if place):
+    absent: set[str] = set()
+    for module, paths in places.items():
+        for path in paths:
             for owner in owners[path]:
                 names[owner.name] = owner.changed()
             if not owners[path]:
-                names[_module(module, path, packages)] = max(map(_changed, _files(path)), default=0)
-        if found == {""}:
-            names[_MODULE + module] = 0
+                names[_module(module, path, packages)] = _changed(path)
+        if not paths:
+            absent.update(_absent(module, modules[module], packages))
+    names.update(dict.fromkeys(absent, 0))
     now = current(interpreter, names)
-    absent = {_MODULE + module for module, found in modules.items() if found == {""}}
     return {
         name: CHANGED if changed > since or (name in absent and now[name]) else now[name]
         for name, changed in names.items()
@@ -88,13 +90,25 @@ def _read(imports: Path) -> dict[str, set[str]]:
     return modules
 
 
+def _is_there(place: str) -> bool:
+    """Say whether a recorded place is that of a module, rather than a folder it was looked for in vain."""
+    return bool(place) and not place.endswith(os.sep)
+
+
+def _absent(module: str, folders: Iterable[str], packages: Packages) -> Iterator[str]:
+    """Yield the names of a module that was not there, which the interpreter or a folder of the script's may have later."""
+    yield _MODULE + module
+    yield from (f"{_MODULE}{module}@{folder}" for folder in folders if folder and Path(folder) not in packages.paths)
+
+
 def _module(module: str, path: Path, packages: Packages) -> str:
     return f"{_MODULE}{module}" if _find(module, packages) == path else f"{_MODULE}{module}@{path}"
 
 
-def _changed(path: Path) -> int:
+def _changed(place: Path) -> int:
+    """Return when a module was changed last; what is gone was changed just now."""
     try:
-        return path.stat().st_ctime_ns
+        return max((file.stat().st_ctime_ns for file in _files(place)), default=0 if place.exists() else sys.maxsize)
     except OSError:
         return sys.maxsize
 
@@ -104,7 +118,10 @@ def _count(name: str, packages: Packages) -> str:
         found = distributions.find(name, packages.folders)
         return found.count() if found else ""
     module, _, place = name[len(_MODULE) :].partition("@")
-    path = Path(place) if place else _find(module, packages)
+    if place.endswith(os.sep):
+        path = next(_candidates(module.rpartition(".")[2], [Path(place)]), None)
+    else:
+        path = Path(place) if place else _find(module, packages)
     if path is None:
         return ""
     owners = distributions.owners([path], packages.folders)[path]
@@ -163,12 +180,11 @@ def _content(place: Path) -> str:
 
 
 def _files(place: Path) -> list[Path]:
-    """Return the file of a module, or all files of a package except compiled and hidden ones."""
-    while not place.exists():  # inside an archive: the archive counts
-        if place == place.parent:
-            return []
-        place = place.parent
-    return [place] if place.is_file() else sorted(_source_files(place))
+    """Return the file of a module, or all files of a package except compiled and hidden ones; nothing if it is gone."""
+    if place.is_dir():
+        return sorted(_source_files(place))
+    above = next(path for path in (place, *place.parents) if path.exists())
+    return [above] if above.is_file() else []  # a file above: an archive, which counts as a whole
 
 
 def _source_files(folder: Path) -> Iterator[Path]:

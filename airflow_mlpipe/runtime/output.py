@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,49 +14,102 @@ LINE_CHARACTERS = 2_000
 MAX_LINE_BYTES = 64 * 1024
 SHORTEST_SECRET = 4
 """Shorter secrets are not hidden in the output, since ordinary words would be."""
+SHORTEST_LINE = 8
+"""The same for a single line of a secret that has several."""
 
 
 class Mask:
-    """Replaces secret values in a stream by ``***``, also where one arrives in pieces."""
+    """Replaces secret values in a stream by ``***``, also where one arrives in pieces.
+
+    A value is hidden as it is, line by line, and as Python, JSON and URLs write it.
+    """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        values = {value.encode() for value in secrets if len(value) >= SHORTEST_SECRET}
+        values = {form.encode() for secret in secrets for form in _forms(secret)}
         self._secrets = sorted(values, key=len, reverse=True)
+        self._begins = {value[:length] for value in values for length in range(1, SHORTEST_SECRET)}
         self._held = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what can be shown by now; what may be the start of a secret is held back."""
         if not self._secrets:
             return chunk
-        text, shown, begin = self._held + chunk, b"", 0
+        text, shown, begin = self._held + chunk, [], 0
         held = self._possible_start(text, begin)
-        while (found := self._next(text, begin)) and found[0] < held:
-            start, length = found
-            shown += text[begin:start] + b"***"
-            begin = start + length
-            held = self._possible_start(text, begin)
+        for start, end in self._found(text):
+            if start >= held:
+                break
+            shown.append(text[begin:start])
+            begin = end
+            if begin > held:
+                held = self._possible_start(text, begin)
         self._held = text[held:]
-        return shown + text[begin:held]
+        return b"***".join([*shown, text[begin:held]])
 
     def rest(self) -> bytes:
         """Return what was held back, at the end of the stream."""
         text, self._held = self._held, b""
-        for secret in self._secrets:
-            text = text.replace(secret, b"***")
-        return text
+        return self._without(text)
 
-    def _next(self, text: bytes, begin: int) -> tuple[int, int] | None:
-        """Return where the first secret is and how long, of several there the longest."""
-        found = [(start, -len(secret)) for secret in self._secrets if (start := text.find(secret, begin)) >= 0]
-        return (min(found)[0], -min(found)[1]) if found else None
+    def hide(self, text: str) -> str:
+        """Return a text of its own, without secrets."""
+        return self._without(text.encode()).decode()
+
+    def _without(self, text: bytes) -> bytes:
+        shown, begin = [], 0
+        for start, end in self._found(text):
+            shown.append(text[begin:start])
+            begin = end
+        return b"***".join([*shown, text[begin:]])
+
+    def _found(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """Yield where secrets begin and end, one after the other, of several at one place the longest."""
+        places = []
+        for secret in self._secrets:
+            start = text.find(secret)
+            while start >= 0:
+                places.append((start, -len(secret)))
+                start = text.find(secret, start + 1)
+        begin = 0
+        for start, length in sorted(places):
+            if start >= begin:
+                begin = start - length
+                yield start, begin
 
     def _possible_start(self, text: bytes, begin: int) -> int:
         """Return the first place from which the rest of a text may go on to become a secret, else its end."""
-        for place in range(max(begin, len(text) - len(self._secrets[0]) + 1), len(text)):
-            rest = text[place:]
-            if any(len(secret) > len(rest) and secret.startswith(rest) for secret in self._secrets):
-                return place
-        return len(text)
+        first = len(text)
+        for secret in self._secrets:
+            start = max(begin, len(text) - len(secret) + 1)
+            if start >= first:
+                continue
+            prefix, end = secret[:SHORTEST_SECRET], first + SHORTEST_SECRET - 1
+            place = text.find(prefix, start, end)
+            while place >= 0 and not secret.startswith(text[place:]):
+                place = text.find(prefix, place + 1, end)
+            if place >= 0:
+                first = place
+        last = range(max(begin, len(text) - SHORTEST_SECRET + 1), first)
+        return next((place for place in last if text[place:] in self._begins), first)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield what a secret may look like when it is printed."""
+    from urllib.parse import quote, quote_plus  # noqa: PLC0415 -- most steps have no secrets, and each start counts
+
+    if len(secret) < SHORTEST_SECRET:
+        return
+    lines = secret.splitlines()
+    if len(lines) > 1:
+        lines += [line.strip() for line in lines]
+    for value in (secret, *(line for line in lines if len(line) >= SHORTEST_LINE)):
+        yield value
+        yield repr(value)[1:-1]
+        yield json.dumps(value)[1:-1]
+        yield json.dumps(value, ensure_ascii=False)[1:-1]
+        yield quote(value, safe="")
+        yield quote(value)
+        yield quote_plus(value)
 
 
 class Tail:

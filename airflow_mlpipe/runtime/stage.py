@@ -14,11 +14,12 @@ from airflow_mlpipe.exceptions import DataChangedError, DataError, InputLostErro
 from airflow_mlpipe.runtime import recorder, run
 from airflow_mlpipe.runtime.external import External, OpenUri, TokenNow
 from airflow_mlpipe.runtime.layout import StepDirectory
+from airflow_mlpipe.runtime.lent import Lent
 from airflow_mlpipe.runtime.protocol import to_json
-from airflow_mlpipe.runtime.untouched import Signature, changes, is_shared, signature, signatures
+from airflow_mlpipe.runtime.untouched import Signature, changes, is_shared, signature, signatures, signatures_at
 from airflow_mlpipe.store import snapshots
 from airflow_mlpipe.store.digests import StatIndex
-from airflow_mlpipe.store.outputs import fetch, verify
+from airflow_mlpipe.store.outputs import check, fetch, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,7 @@ class Staged:
     externals: tuple[External, ...]
     index: StatIndex | None
     before: dict[str, Signature] = field(repr=False)
+    lent: tuple[Lent, ...] = field(default=(), repr=False)
 
     def check_inputs(self) -> None:
         """Make sure that the command left its inputs alone, and that nobody else changed external ones.
@@ -45,17 +47,21 @@ class Staged:
         :raises InputModifiedError: if the command wrote into its inputs.
         :raises DataChangedError: if external data is no longer what was bound.
         """
-        if found := changes(self.before, signatures(self.directory.inputs)):
+        found = changes(self.before, signatures(self.directory.inputs))
+        found += [change for lent in self.lent for change in lent.changes()]
+        if found:
             self.discard_damaged()
             raise InputModifiedError(_describe(found))
         for external in self.externals:
             external.check(self.index, thoroughly=external.bound.mode == "direct")
 
     def discard_damaged(self) -> None:
-        """Remove from the store what the command changed through a hard link, so that it is made again.
+        """Remove from the store what the command changed in place or through a hard link, so that it is made again.
 
         However the command ended: what it changed may have the size that it had, and would be taken for whole.
         """
+        for lent in self.lent:
+            lent.discard_damaged()
         for path, before in self.before.items():
             name, _, rest = path.partition("/")
             stored = _stored(self.store, self.spec.inputs[name])
@@ -83,7 +89,9 @@ def prepare(store: Store, spec: StepSpec, root: Path, open_uri: OpenUri, token_n
     index = StatIndex.open()
     externals = tuple(_stage_inputs(store, spec, directory, open_uri, token_now, index))
     directory.spec.write_bytes(to_json(spec))
-    return Staged(spec, directory, store, externals, index, signatures(directory.inputs))
+    return Staged(
+        spec, directory, store, externals, index, signatures(directory.inputs), tuple(_lent(store, spec, index))
+    )
 
 
 def _make_folders(spec: StepSpec, directory: StepDirectory) -> None:
@@ -116,8 +124,18 @@ def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
                 continue
             if lost := verify(store, stored, bound.content):
                 raise _lost(name, bound, stored, lost)
-            if bound.mode != "direct":
-                fetch(store.fs, store.full(stored), target, link=bound.mode == "mount")
+            if bound.mode == "direct":
+                continue
+            copied = fetch(store.fs, store.full(stored), target, link=bound.mode == "mount")
+            if copied and (lost := check(store, stored, bound.content, target, index)):
+                raise _lost(name, bound, stored, lost)
+
+
+def _lent(store: Store, spec: StepSpec, index: StatIndex) -> Iterator[Lent]:
+    for name, bound in spec.inputs.items():
+        if bound.mode == "direct" and store.local_root and bound.content and (stored := _stored(store, bound)):
+            place = store.local_root / stored
+            yield Lent(name, store, stored, place, bound.content, index, signatures_at(place))
 
 
 def _lost(name: str, bound: InputSpec, stored: str, reason: str) -> InputLostError:

@@ -109,7 +109,7 @@ class _Command:
 
     def hide(self, text: str) -> str:
         """Return a text without secrets."""
-        return (self._mask.feed(text.encode()) + self._mask.rest()).decode()
+        return self._mask.hide(text)
 
     def _turn(self, seconds: float | None) -> None:
         """Wait for something to do, at most so long, and do it."""
@@ -185,9 +185,9 @@ def _result(run: _Command, error: str | None, seconds: float, directory: StepDir
         error = ending(run.exit_code)
     if error is None:
         try:
-            values = read_metrics(directory.metrics)
+            values = read_metrics(directory.metrics, run.hide)
         except StepError as bad:
-            error = run.hide(str(bad))
+            error = str(bad)
     return StepResult(exit_code=run.exit_code, error=error, tail=run.tail.lines(), seconds=seconds, metrics=values)
 
 

@@ -20,6 +20,21 @@ def signatures(folder: Path) -> dict[str, Signature]:
     return {os.path.relpath(path, root): _signature(status) for path, status in _walk(root)}
 
 
+def signatures_at(place: Path) -> dict[str, Signature]:
+    """Return the same of a folder, or of a single file under an empty path; nothing if it is gone."""
+    try:
+        return signatures(place)
+    except NotADirectoryError:
+        return signature("", place)
+    except FileNotFoundError:
+        return {}
+
+
+def without_change_times(found: dict[str, Signature]) -> dict[str, Signature]:
+    """Return signatures that a link made or removed meanwhile, which changes the change time only, leaves as they are."""
+    return {path: (size, modified, 0, inode, mode) for path, (size, modified, _, inode, mode) in found.items()}
+
+
 def signature(name: str, path: Path) -> dict[str, Signature]:
     """Return the signature of one file under a name; nothing if it is gone."""
     try:
@@ -34,12 +49,17 @@ def is_shared(found: Signature) -> bool:
 
 
 def changes(before: dict[str, Signature], after: dict[str, Signature]) -> list[str]:
-    """Return what differs, in words, folders last since they only follow from their files."""
-    found = [f"{path} was removed" for path in before.keys() - after.keys()]
-    found += [f"{path} was added" for path in after.keys() - before.keys()]
+    """Return what differs, in words, by path."""
+    return [f"{path} {what}" for path, what in differences(before, after).items()]
+
+
+def differences(before: dict[str, Signature], after: dict[str, Signature]) -> dict[str, str]:
+    """Return what happened to which path, sorted; of folders only that they are gone or new."""
+    found = dict.fromkeys(before.keys() - after.keys(), "was removed")
+    found |= dict.fromkeys(after.keys() - before.keys(), "was added")
     common = before.keys() & after.keys()
-    found += [f"{path} was changed" for path in common if not _same(before[path], after[path])]
-    return sorted(found)
+    found |= {path: "was changed" for path in common if not _same(before[path], after[path])}
+    return dict(sorted(found.items()))
 
 
 def _same(before: Signature, after: Signature) -> bool:

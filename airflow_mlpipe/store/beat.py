@@ -5,6 +5,7 @@ Clocks are never compared: whoever watches says by its own clock for how long th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -57,6 +58,9 @@ class Beat:
             self._store.remove(self._path)
         except StoreError as failure:
             _logger.warning("a sign of life stays behind: %s", failure)
+        if self._store.local_root is not None:
+            with contextlib.suppress(OSError):  # somebody else beats there; who comes just now makes it again
+                (self._store.local_root / self._path).parent.rmdir()
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):

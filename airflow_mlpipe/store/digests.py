@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_mlpipe.exceptions import DataChangedError, DataError
 from airflow_mlpipe.store.attempts import retried
 from airflow_mlpipe.store.exclusive import lock_of
-from airflow_mlpipe.store.statindex import StatIndex, is_settled, stamp_of
+from airflow_mlpipe.store.listing import listing
+from airflow_mlpipe.store.statindex import Settling, StatIndex, stamp_of
 from airflow_mlpipe.store.tree import files_of, unreadable, vanished
 
 if TYPE_CHECKING:
@@ -141,15 +142,7 @@ def sizes_below(fs: AbstractFileSystem, root: str) -> dict[str, int]:
     :param root: as the filesystem lists it.
     :raises FileNotFoundError: if there is nothing.
     """
-    with lock_of(fs):
-        if fs.isfile(root):
-            return {"": int(fs.size(root))}
-        found = fs.find(root, detail=True)
-        if not found and not fs.isdir(root):
-            raise FileNotFoundError(root)
-    return {
-        name[len(root) :].lstrip("/"): int(entry["size"]) for name, entry in found.items() if entry["type"] == "file"
-    }
+    return {path: int(entry["size"]) for path, entry in listing(fs, root).items() if entry["type"] == "file"}
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
@@ -167,31 +160,31 @@ def _digests(files: Sequence[tuple[str, os.stat_result]], index: StatIndex | Non
     stamps = {path: stamp_of(status) for path, status in files} if index else {}
     known = index.get(stamps) if index else {}
     missing = {path: status for path, status in files if path not in known}
-    now = time.time_ns()
-    read = _read_all(missing)
+    read = _read_all(missing, Settling() if index else None)
     if index:
-        index.put((path, stamps[path], read[path]) for path, status in missing.items() if is_settled(status, now))
-    known.update(read)
+        index.put((path, stamps[path], digest) for path, (digest, settled) in read.items() if settled)
+    known.update((path, digest) for path, (digest, _) in read.items())
     return [known[path] for path, _ in files]
 
 
-def _read_all(files: Mapping[str, os.stat_result]) -> dict[str, str]:
-    """Read files side by side: each large one for itself, small ones in chunks."""
+def _read_all(files: Mapping[str, os.stat_result], settling: Settling | None) -> dict[str, tuple[str, bool]]:
+    """Read files side by side, each large one for itself, small ones in chunks; see `_digest_file`."""
     large = [[item] for item in files.items() if item[1].st_size >= _LARGE]
     small = [item for item in files.items() if item[1].st_size < _LARGE]
     jobs = large + [small[start : start + _CHUNK] for start in range(0, len(small), _CHUNK)]
+    read = partial(_read, settling=settling)
     if len(jobs) == 1:
-        return dict(_read(jobs[0]))
+        return dict(read(jobs[0]))
     with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
-        return dict(pair for pairs in pool.map(_read, jobs) for pair in pairs)
+        return dict(pair for pairs in pool.map(read, jobs) for pair in pairs)
 
 
-def _read(files: Sequence[tuple[str, os.stat_result]]) -> list[tuple[str, str]]:
-    return [(path, _digest_file(path, status)) for path, status in files]
+def _read(files: Sequence[tuple[str, os.stat_result]], settling: Settling | None) -> list[tuple[str, tuple[str, bool]]]:
+    return [(path, _digest_file(path, status, settling)) for path, status in files]
 
 
-def _digest_file(path: str, expected: os.stat_result) -> str:
-    """Return the digest of a file that is as it was when it was listed."""
+def _digest_file(path: str, expected: os.stat_result, settling: Settling | None) -> tuple[str, bool]:
+    """Return the digest of a file that is as it was when it was listed, and whether it may be remembered."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
@@ -199,6 +192,7 @@ def _digest_file(path: str, expected: os.stat_result) -> str:
     except OSError as error:
         raise unreadable(path, error) from error
     try:
+        settled = settling is not None and settling.settle(number, expected)
         digest = _digest_descriptor(number, expected.st_size)
         status = os.fstat(number)
     except OSError as error:
@@ -208,7 +202,7 @@ def _digest_file(path: str, expected: os.stat_result) -> str:
     if (status.st_size, status.st_mtime_ns) != (expected.st_size, expected.st_mtime_ns):
         message = f"{path!r} changed while it was read; run again when nobody writes to it"
         raise DataChangedError(message)
-    return digest
+    return digest, settled
 
 
 def _digest_descriptor(number: int, size: int) -> str:

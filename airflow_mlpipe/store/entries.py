@@ -12,8 +12,9 @@ from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.owner import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from airflow_mlpipe.store.copies import Copies
     from airflow_mlpipe.store.store import Store
 
 FORMAT = 1
@@ -90,6 +91,29 @@ class Log:
         paths = {number: layout.log_entry(fingerprint, number) for number in numbers}
         contents = store.read_all(paths.values())
         return cls.of(store, fingerprint, {number: contents.get(path, b"") for number, path in paths.items()})
+
+    @classmethod
+    def read_many(cls, copies: Copies, fingerprints: Iterable[str]) -> dict[str, Log]:
+        """Return the logs of several fingerprints as they are now, from copies of their entries where there are any.
+
+        :raises RecordFormatError: if a newer version wrote an entry.
+        """
+        store = copies.store
+        folders = {layout.log_folder(fingerprint): fingerprint for fingerprint in fingerprints}
+        found: dict[str, dict[int, str]] = {fingerprint: {} for fingerprint in folders.values()}
+        versions = {}
+        for folder, files in store.listings(folders).items():
+            for name, listed in files.items():
+                if (number := layout.entry_number(name)) is not None:
+                    path = layout.log_entry(folders[folder], number)
+                    found[folders[folder]][number], versions[path] = path, listed.version
+        contents = copies.read_all(versions)
+        return {
+            fingerprint: cls.of(
+                store, fingerprint, {number: contents.get(paths[number], b"") for number in sorted(paths)}
+            )
+            for fingerprint, paths in found.items()
+        }
 
     @classmethod
     def of(cls, store: Store, fingerprint: str, contents: Mapping[int, bytes]) -> Log:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import secrets
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mlpipe.exceptions import StoreNotExclusiveError
+from airflow_mlpipe.store import s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _RACERS = 8
 _ROUNDS = 3
+_TRIES = 10
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _memory = threading.RLock()
 
@@ -70,11 +73,20 @@ def probe(fs: AbstractFileSystem, root: str) -> None:
                 won = list(pool.map(partial(create_exclusive, fs, path), contents))
             late = create_exclusive(fs, path, b"late")
             kept = [content for content, winner in zip(contents, won, strict=True) if winner]
-            if late or kept != [fs.cat_file(path)]:
-                raise _not_exclusive(root, f"{len(kept) + late} of {_RACERS + 1} writers created the same file")
+            if late or kept != [_read(fs, path)]:
+                reason = f"{len(kept) + late} of {_RACERS + 1} writers created the same file through {client_of(fs)}"
+                raise _not_exclusive(root, reason)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 fs.rm_file(path)
+
+
+def client_of(fs: AbstractFileSystem) -> str:
+    """Name what talks to a filesystem, and its versions: an older one may drop the condition before it is sent."""
+    kind = type(fs)
+    packages = {kind.__module__.partition(".")[0], *(["botocore"] if s3.is_s3(fs, "") else [])}
+    versions = ((name, getattr(sys.modules.get(name), "__version__", "")) for name in sorted(packages))
+    return " ".join([kind.__qualname__, *(f"{name} {version}" for name, version in versions if version)])
 
 
 def _link(path: str, content: bytes) -> bool:
@@ -114,12 +126,20 @@ def write_synced(path: str, content: bytes) -> None:
 
 
 def create_file(path: str) -> Any:  # noqa: ANN401 -- a binary file
-    """Open a new local file for writing, making its folder where necessary."""
+    """Open a new local file for writing, making its folder where necessary; others may remove it while it is empty."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return open(path, "xb")
+        _make_folder(os.path.dirname(path))
+    return open(path, "xb")
+
+
+def _make_folder(folder: str) -> None:
     try:
-        return open(path, "xb")
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, "xb")
+        os.makedirs(folder, exist_ok=True)
+    except (FileNotFoundError, FileExistsError):
+        if os.path.lexists(folder):
+            raise
 
 
 def sync_folder(folder: str) -> None:
@@ -133,13 +153,20 @@ def sync_folder(folder: str) -> None:
 
 def _put(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
     try:
-        making_folder(fs, path, lambda: fs.pipe_file(path, content, mode="create"))
+        if s3.is_s3(fs, path):
+            s3.create(fs, path, content)
+        else:
+            making_folder(fs, path, lambda: fs.pipe_file(path, content, mode="create"))
     except Exception as error:  # noqa: BLE001 -- each filesystem has its own word for "it exists"
         try:
-            return bytes(fs.cat_file(path)) == content
+            return _read(fs, path) == content
         except FileNotFoundError:
             raise error from None
     return True
+
+
+def _read(fs: AbstractFileSystem, path: str) -> bytes:
+    return s3.read(fs, path) if s3.is_s3(fs, path) else bytes(fs.cat_file(path))
 
 
 def making_folder(fs: AbstractFileSystem, path: str, action: Callable[[], object]) -> None:
@@ -154,6 +181,7 @@ def making_folder(fs: AbstractFileSystem, path: str, action: Callable[[], object
 def _not_exclusive(place: str, reason: str) -> StoreNotExclusiveError:
     message = (
         f"runs cannot share a store at {place}: {reason}; "
-        "choose a store on a local disk, or on an object store with conditional writes"
+        "choose an object store with conditional writes (those of AWS, Google and Azure have them, `rclone serve s3` has "
+        "not), upgrade what talks to it, or choose a local disk"
     )
     return StoreNotExclusiveError(message)

@@ -9,6 +9,8 @@
     runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json
     journal/<pipeline>/<day>/<time>.json      how steps ended, in the order of time
     latest/<pipeline>/<step>.json             what a step was made from the last time
+    copies/<pipeline>.json.gz                 of small files that its plans read together
+    delivered/<destination>.json              what was put at a destination, so that only that is replaced
     work/<claim>                              step directories, of local stores only
     probe/<filesystem>                        that this filesystem creates exclusively
     pins/record/<fp>.json                     that a person wants the records of a fingerprint kept
@@ -27,6 +29,7 @@ BEATS = "beat"
 OUTPUTS = "outputs"
 SNAPSHOTS = "snapshots"
 RUNS = "runs"
+COPIES = "copies"
 LATEST = "latest"
 WORK = "work"
 PINS = "pins"
@@ -153,7 +156,22 @@ def journal_entry(pipeline_name: str, day: str, time: str) -> str:
 
 def latest(pipeline_name: str, step: str) -> str:
     """Return the path of what a step of a pipeline was made from the last time."""
-    return f"{LATEST}/{path_segment(pipeline_name)}/{path_segment(step)}.json"
+    return f"{latest_of(pipeline_name)}/{path_segment(step)}.json"
+
+
+def latest_of(pipeline_name: str) -> str:
+    """Return the folder of what the steps of a pipeline were made from the last time."""
+    return f"{LATEST}/{path_segment(pipeline_name)}"
+
+
+def copies(pipeline_name: str) -> str:
+    """Return the path of the copies of small files that the plans of a pipeline read."""
+    return f"{COPIES}/{path_segment(pipeline_name)}.json.gz"
+
+
+def delivered(destination: str) -> str:
+    """Return the path of what was put at a destination, which is named by a digest."""
+    return f"delivered/{_plain(destination)}.json"
 
 
 def work(claim: str) -> str:

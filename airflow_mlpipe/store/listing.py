@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+_VERSIONS = ("etag", "md5", "md5hash", "content_md5", "checksum", "generation", "version_id", "versionid", "version")
+"""What filesystems call a version, best first; an unversioned bucket says `null` for it."""
+
+_TIMES = ("mtime", "lastmodified", "last_modified", "modified", "updated", "created")
+
 _LISTED_FIRST = {"gs", "gcs", "abfs", "abfss", "az", "adl"}
 """The protocols of object stores, where nothing but a listing tells a folder."""
 
@@ -32,6 +37,23 @@ def listing(fs: AbstractFileSystem, path: str) -> dict[str, Mapping[str, Any]]:
             return found
         fs.invalidate_cache(root)  # listings are cached, and this asks for now
         return _object_store(fs, root) if _protocols(fs) & _LISTED_FIRST else _other(fs, root)
+
+
+def version_of(info: Mapping[str, Any]) -> str | None:
+    """Return what tells this version of a file from others, from what a filesystem tells of it; None if nothing does.
+
+    An ETag, a checksum, a generation, a version, else the time of the last change and the size.
+    """
+    named = {key.lower(): value for key, value in info.items() if value not in (None, "", "null")}
+    for key in _VERSIONS:
+        if key in named:
+            return f"{key}:{_text(named[key])}"
+    time = next((_text(named[key]) for key in _TIMES if key in named), None)
+    return None if time is None else f"time:{time} size:{info.get('size')}"
+
+
+def _text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes | bytearray) else str(value).strip('"')
 
 
 def _object_store(fs: AbstractFileSystem, root: str) -> dict[str, Mapping[str, Any]]:

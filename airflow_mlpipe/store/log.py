@@ -169,6 +169,11 @@ def _append(store: Store, fingerprint: str, decide: Callable[[Log], Mapping[str,
 
 
 def _lost(claim: Claim, last: Claim | None) -> ClaimLostError:
+    if last and claim.owner.is_superseded_by(last.owner):
+        message = (
+            f"a later try of this task has claimed fingerprint {claim.fingerprint}; what this one made is not recorded"
+        )
+        return ClaimLostError(message, by_later_try=True)
     by = f"{last.owner.pipeline} / {last.owner.run} / {last.owner.step}" if last else "nobody, its log is gone"
     message = (
         f"the claim of fingerprint {claim.fingerprint} was taken over by {by}, since it showed no sign of life; "

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.attempts import retried
-from airflow_mlpipe.store.digests import Content, digest_tree, is_local, sizes_below
+from airflow_mlpipe.store.digests import Content, digest_object, digest_path, digest_tree, is_local, sizes_below
 from airflow_mlpipe.store.staging import Stager
 from airflow_mlpipe.store.tree import files_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from fsspec import AbstractFileSystem
 
@@ -33,9 +33,7 @@ T = TypeVar("T")
 _THREADS = 8
 
 
-def publish(  # noqa: PLR0913 -- where to and what
-    store: Store, fingerprint: str, claim: str, name: str, source: Path, index: StatIndex | None = None
-) -> Content:
+def publish(store: Store, fingerprint: str, claim: str, name: str, source: Path) -> Content:
     """Put an output into the store under the prefix of its claim; return what it is.
 
     Files become read-only, links are replaced by what they lead to, empty folders are left out. On the store's own
@@ -52,7 +50,7 @@ def publish(  # noqa: PLR0913 -- where to and what
         message = f"{root!r} is a link; write the output itself there"
         raise DataError(message)
     files = files_of(root)
-    content = digest_tree(files, index)
+    content = digest_tree(files)
     target = layout.output(fingerprint, claim, name)
     if not files:
         store.make_folder(target)
@@ -63,7 +61,26 @@ def publish(  # noqa: PLR0913 -- where to and what
 
 def verify(store: Store, path: str, content: Content) -> str | None:
     """Return what is wrong with a published output, or None; one listing, nothing is read."""
-    sizes = store.sizes(path)
+    return damage(store.sizes(path), content)
+
+
+def verify_all(store: Store, outputs: Mapping[str, Content]) -> dict[str, str | None]:
+    """Return the same of several outputs by path, from as few listings as the filesystem needs.
+
+    :param outputs: what each output is, by its path.
+    """
+    parts = {path: parts for path in outputs if (parts := layout.output_parts(path))}
+    listed = store.listings({layout.outputs(fingerprint, claim) for fingerprint, claim, _ in parts.values()})
+    found: dict[str, str | None] = {path: verify(store, path, outputs[path]) for path in outputs if path not in parts}
+    for path, (fingerprint, claim, name) in parts.items():
+        files = listed[layout.outputs(fingerprint, claim)]
+        sizes = {other[len(name) + 1 :]: files[other].size for other in files if f"{other}/".startswith(f"{name}/")}
+        found[path] = damage(sizes, outputs[path])
+    return found
+
+
+def damage(sizes: Mapping[str, int], content: Content) -> str | None:
+    """Return in words how the bytes of files, by relative path, differ from those of a content; None if they do not."""
     if not sizes and content.files:
         return "it is gone"
     if len(sizes) < content.files:
@@ -77,11 +94,32 @@ def verify(store: Store, path: str, content: Content) -> str | None:
     return None
 
 
-def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True, ours: bool = True) -> None:
+def check(store: Store, path: str, content: Content, copy: Path, index: StatIndex | None = None) -> str | None:
+    """Return what is wrong with the content of a published output, or None; a copy that was fetched tells.
+
+    :param index: knows the digests of a local store's files, so that only the first copy costs another reading.
+    :raises DataError: if only the copy is wrong.
+    """
+    if not content.digest.startswith("sha256:"):  # somebody compares it by its version
+        return None
+    root = store.local_root
+    found = digest_path(copy) if root is None else digest_path(root / path, index)
+    if found.digest == content.digest:
+        return None
+    if digest_object(store.fs, store.full(path)).digest != content.digest:
+        return "its content is not what was recorded"
+    if root is None:
+        message = f"{store.uri(path)} did not arrive as it is there; run again"
+        raise DataError(message)
+    return None
+
+
+def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True, ours: bool = True) -> bool:
     """Stage a file or a folder at a local path that does not exist yet.
 
     From the local disk by the first way that is safe: a clone, a hard link (to a file that nobody may write, unless
     this is root, who may write all files), a copy. What is staged never shares writable bytes with its source.
+    Returns whether anything was copied.
 
     :param link: whether the files may be shared and are read-only; otherwise each is a writable copy of its own.
     :param ours: whether the source is the store's, which is looked after; a user's own files are never hard-linked,
@@ -91,16 +129,18 @@ def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True,
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
+    stager = Stager(link=link, hard=ours)
     try:
         if is_local(fs):
-            _stage(root, target, Stager(link=link, hard=ours))
+            _stage(root, target, stager)
         else:
-            _download(fs, root, target, Stager(link=link, hard=ours))
+            _download(fs, root, target, stager)
     except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own
         message = f"{fs.unstrip_protocol(root)} cannot be fetched: {error}; see the access to it, and the space here"
         raise DataError(message) from error
+    return stager.copied
 
 
 def _upload(store: Store, target: str, item: tuple[str, TreeFile]) -> None:

@@ -54,7 +54,10 @@ def read(store: Store) -> list[Pin]:
 
 def _load(store: Store, path: str, content: bytes) -> Pin:
     try:
-        return Pin(**json.loads(content))
-    except (ValueError, TypeError) as error:
+        pin = Pin(**json.loads(content))
+        if pin.path != path:
+            raise ValueError("it is another's")  # noqa: EM101, TRY003, TRY301 -- told below
+    except (ValueError, TypeError, AttributeError) as error:
         message = f"the pin {store.uri(path)} is damaged ({error}); remove that file, and pin again what it kept"
         raise RecordFormatError(message) from error
+    return pin

@@ -13,12 +13,15 @@ import io
 import os
 import secrets
 import shutil
-from typing import IO, TYPE_CHECKING, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_mlpipe.store import s3
 from airflow_mlpipe.store.exclusive import create_file, lock_of, making_folder
+from airflow_mlpipe.store.listing import listing, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +30,14 @@ if TYPE_CHECKING:
 
 
 _READ_ONLY = 0o444
+_LISTERS = 16
+
+
+class Listed(NamedTuple):
+    """What a listing tells of a file: its bytes, and what tells its version from others; empty where nothing does."""
+
+    size: int
+    version: str = ""
 
 
 class Place(Protocol):
@@ -47,8 +58,14 @@ class Place(Protocol):
     def upload(self, source: str, path: str, *, move: bool) -> None:
         """Copy a local file, or move it where that is possible; it is never written again."""
 
+    def make_folder(self, path: str) -> None:
+        """Make an empty folder, on filesystems that have such a thing."""
+
     def sizes(self, path: str) -> dict[str, int]:
         """Return the bytes of every file at or below a path, by relative path."""
+
+    def listings(self, paths: Iterable[str]) -> dict[str, dict[str, Listed]]:
+        """Return what is told of every file below several folders, by folder and relative path."""
 
     def names(self, path: str) -> list[str]:
         """Return the names directly below a path."""
@@ -60,9 +77,11 @@ class Place(Protocol):
         """Remove a file or a tree."""
 
 
-def place_of(fs: AbstractFileSystem) -> Place:
-    """Return how to work with a filesystem."""
-    return LocalPlace() if isinstance(fs, LocalFileSystem) else RemotePlace(fs)
+def place_of(fs: AbstractFileSystem, root: str) -> Place:
+    """Return how to work with a filesystem, at and below a path."""
+    if isinstance(fs, LocalFileSystem):
+        return LocalPlace()
+    return S3Place(fs) if s3.is_s3(fs, root) else RemotePlace(fs)
 
 
 class LocalPlace:
@@ -93,6 +112,9 @@ class LocalPlace:
                 shutil.copyfile(source, aside)
                 os.chmod(aside, _READ_ONLY)
 
+    def make_folder(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
     def sizes(self, path: str) -> dict[str, int]:
         try:
             return dict(_sizes(path, ""))
@@ -100,6 +122,9 @@ class LocalPlace:
             return {"": os.stat(path).st_size}
         except FileNotFoundError:
             return {}
+
+    def listings(self, paths: Iterable[str]) -> dict[str, dict[str, Listed]]:
+        return {path: {name: Listed(size) for name, size in self.sizes(path).items()} for path in paths}
 
     def names(self, path: str) -> list[str]:
         try:
@@ -147,12 +172,26 @@ def _appearing(path: str) -> Iterator[str]:
 
 
 def _sizes(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield the files of a folder; what vanishes meanwhile, as files being written do, is left out."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path, f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _sizes(entry.path, f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+
+
+def _present(found: Mapping[str, bytes | Exception]) -> dict[str, bytes]:
+    """Leave out the files that do not exist; any other error is raised."""
+    for answer in found.values():
+        if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+            raise answer
+    return {path: bytes(answer) for path, answer in found.items() if not isinstance(answer, Exception)}
+
+
+def _listed(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Listed]:
+    return {name: Listed(int(entry["size"]), version_of(entry) or "") for name, entry in entries.items()}
 
 
 class RemotePlace:
@@ -170,11 +209,7 @@ class RemotePlace:
         if not wanted:
             return {}
         with lock_of(self._fs):
-            found: Mapping[str, bytes | Exception] = self._fs.cat(wanted, recursive=False, on_error="return")
-        for answer in found.values():
-            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
-                raise answer
-        return {path: bytes(answer) for path, answer in found.items() if not isinstance(answer, Exception)}
+            return _present(self._fs.cat(wanted, recursive=False, on_error="return"))
 
     def reader(self, path: str) -> IO[bytes]:
         if isinstance(self._fs, MemoryFileSystem):  # its readers of one file share one position
@@ -190,19 +225,23 @@ class RemotePlace:
         with lock_of(self._fs):
             making_folder(self._fs, path, lambda: self._fs.put_file(source, path))
 
-    def sizes(self, path: str) -> dict[str, int]:
+    def make_folder(self, path: str) -> None:
         with lock_of(self._fs):
-            try:
-                found = self._fs.find(path, detail=True)
-            except FileNotFoundError:
-                return {}
-            if set(found) == {path}:
-                return {"": int(self._fs.size(path))}
-        return {
-            name[len(path) :].lstrip("/"): int(entry["size"])
-            for name, entry in found.items()
-            if entry["type"] != "directory" and not name.endswith("/")
-        }
+            self._fs.makedirs(path, exist_ok=True)
+
+    def sizes(self, path: str) -> dict[str, int]:
+        return {name: entry.size for name, entry in self._listing(path).items()}
+
+    def listings(self, paths: Iterable[str]) -> dict[str, dict[str, Listed]]:
+        wanted = list(paths)
+        with ThreadPoolExecutor(_LISTERS) as pool:
+            return dict(zip(wanted, pool.map(self._listing, wanted), strict=True))
+
+    def _listing(self, path: str) -> dict[str, Listed]:
+        try:
+            return _listed(listing(self._fs, path))
+        except FileNotFoundError:
+            return {}
 
     def names(self, path: str) -> list[str]:
         with lock_of(self._fs):
@@ -214,8 +253,43 @@ class RemotePlace:
 
     def exists(self, path: str) -> bool:
         with lock_of(self._fs):
-            return bool(self._fs.isfile(path))
+            try:
+                return bool(self._fs.info(path)["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def remove(self, path: str) -> None:
         with lock_of(self._fs), contextlib.suppress(FileNotFoundError):
             self._fs.rm(path, recursive=True)
+
+
+class S3Place(RemotePlace):
+    """A bucket of S3, with one request for whatever takes one."""
+
+    def read(self, path: str) -> bytes:
+        return s3.read(self._fs, path)
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(paths)
+        return _present(s3.read_all(self._fs, wanted)) if wanted else {}
+
+    def write(self, path: str, content: bytes) -> None:
+        s3.write(self._fs, path, content)
+
+    def upload(self, source: str, path: str, *, move: bool) -> None:  # noqa: ARG002 -- nothing moves between machines
+        s3.upload(self._fs, source, path)
+
+    def make_folder(self, path: str) -> None:
+        s3.make_folder(self._fs, path)
+
+    def listings(self, paths: Iterable[str]) -> dict[str, dict[str, Listed]]:
+        return {path: _listed(entries) for path, entries in s3.listings(self._fs, list(paths)).items()}
+
+    def names(self, path: str) -> list[str]:
+        return s3.names(self._fs, path)
+
+    def exists(self, path: str) -> bool:
+        return s3.exists(self._fs, path)
+
+    def remove(self, path: str) -> None:
+        s3.remove(self._fs, path)

@@ -10,8 +10,9 @@ from airflow_mlpipe.exceptions import RecordFormatError
 from airflow_mlpipe.store import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
+    from airflow_mlpipe.store.copies import Copies
     from airflow_mlpipe.store.store import Store
 
 
@@ -49,7 +50,7 @@ def read_notes(store: Store, pipeline: str, run: str) -> dict[str, dict[str, Any
     """Return how the steps of a run ended, by step."""
     folder = layout.notes(pipeline, run)
     paths = [f"{folder}/{name}" for name in store.names(folder) if not name.startswith(".")]
-    notes = [store.decode(path, content) for path, content in store.read_all(paths).items()]
+    notes = [decoded(store, path, content) for path, content in store.read_all(paths).items()]
     return {note["step"]: note for note in notes}
 
 
@@ -58,17 +59,28 @@ def write_latest(store: Store, pipeline: str, step: str, body: Mapping[str, Any]
     _write(store, layout.latest(pipeline, step), body)
 
 
-def read_latest(store: Store, pipeline: str, steps: Iterable[str]) -> dict[str, dict[str, Any]]:
+def read_latest(
+    store: Store, pipeline: str, steps: Iterable[str], copies: Copies | None = None
+) -> dict[str, dict[str, Any]]:
     """Return what some steps were made from the last time.
 
     Those that have never run are left out, and so are those of which that is damaged: it only explains.
+
+    :param copies: to read many at once from.
     """
     paths = {layout.latest(pipeline, step): step for step in steps}
     found = {}
-    for path, content in store.read_all(paths).items():
+    for path, content in (_from(copies, pipeline, paths) if copies else store.read_all(paths)).items():
         with suppress(RecordFormatError):
             found[paths[path]] = store.decode(path, content)
     return found
+
+
+def _from(copies: Copies, pipeline: str, paths: Container[str]) -> dict[str, bytes]:
+    folder = layout.latest_of(pipeline)
+    listed = copies.store.listings([folder])[folder]
+    versions = {f"{folder}/{name}": listed[name].version for name in listed}
+    return copies.read_all({path: version for path, version in versions.items() if path in paths})
 
 
 def pipelines(store: Store) -> list[str]:
@@ -107,7 +119,19 @@ def _write(store: Store, path: str, body: Mapping[str, Any]) -> None:
 
 def _read(store: Store, path: str) -> dict[str, Any] | None:
     try:
-        body: dict[str, Any] = store.read_json(path)
+        content = store.read(path)
     except FileNotFoundError:
         return None
+    return decoded(store, path, content)
+
+
+def decoded(store: Store, path: str, content: bytes) -> dict[str, Any]:
+    """Return what the bytes of a plan, a pin or a note hold.
+
+    :raises RecordFormatError: if they are damaged; it names the file.
+    """
+    body = store.decode(path, content)
+    if not isinstance(body, dict) or not body:
+        message = f"{store.uri(path)} is damaged (it holds {body!r:.100}); remove it, then run again"
+        raise RecordFormatError(message)
     return body

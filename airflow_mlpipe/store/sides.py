@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _NO_DATA = -1
 """The size of what is no data: a link, a named pipe; it equals that of no file."""
 
-_CREDENTIALS = {"key", "secret", "token", "username", "user", "password", "account_key", "sas_token", "credential"}
-"""The storage options that say who asks, not where the data lies."""
+_PLACES = ("endpoint", "host", "port", "url", "account_name", "server", "namenode")
+"""What is in the names of storage options that say where the data lies; others say who asks, and how."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Side:
     def root(self) -> str:
         """The path, as the filesystem lists it."""
         return str(self.fs._strip_protocol(self.path)).rstrip("/") or "/"  # noqa: SLF001 -- fsspec has no public name
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.root.rpartition("/")[2]
 
     @cached_property
     def local(self) -> bool:
@@ -69,7 +74,6 @@ class Side:
         """
         if self.local:
             return {path: file.status.st_size for path, file in self._tree.items()}
-        self.fs.invalidate_cache(self.root)  # listings are cached, and this asks for now
         return retried(lambda: sizes_below(self.fs, self.root))
 
     def present(self) -> Mapping[str, int]:
@@ -125,8 +129,7 @@ class Side:
     @property
     def _where(self) -> tuple[Any, ...]:
         """What tells one filesystem from another."""
-        options = {name: option for name, option in self.fs.storage_options.items() if name not in _CREDENTIALS}
-        return type(self.fs), self.fs.storage_args, repr(sorted(options.items()))
+        return type(self.fs), self.fs.storage_args, repr(sorted(_places(self.fs.storage_options), key=repr))
 
     def _real(self) -> str:
         return (os.path.realpath(self.root) if self.local else self.root).rstrip("/") + "/"
@@ -145,6 +148,17 @@ def refuse_overlap(one: Side, other: Side, what: str, destination: str) -> None:
     if one.reaches(other) or other.reaches(one):
         message = f"{what} and the destination {destination} lie inside one another; choose another destination"
         raise DataError(message)
+
+
+def _places(options: Mapping[str, Any]) -> set[tuple[str, Any]]:
+    """Return the storage options that say where the data lies; AWS, where names are global, is what nobody names."""
+    found: set[tuple[str, Any]] = set()
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found |= _places(value)
+        elif any(part in name for part in _PLACES) and "amazonaws.com" not in str(value):
+            found.add((name, str(value).rstrip("/")))
+    return found
 
 
 def _walk(root: str, prefix: str) -> Iterator[tuple[str, int]]:

@@ -27,6 +27,8 @@ _FICLONE = 0x40049409
 class Stager:
     """Brings files to local paths; remembers which ways lead nowhere between the filesystems at hand.
 
+    ``copied`` says whether a file had to be copied, as all its bytes are read for that anyway.
+
     :param link: whether a file may be shared with its source, read-only; otherwise it is a writable copy.
     :param hard: whether it may be shared as a hard link.
     """
@@ -35,6 +37,7 @@ class Stager:
         self._mode = _READ_ONLY if link else _WRITABLE
         self._links = link and hard and os.geteuid() != 0
         self._clones = True
+        self.copied = False
 
     def stage(self, source: str, status: os.stat_result, target: str) -> None:
         """Bring a local file to a path: a clone, a hard link, or a copy."""
@@ -43,11 +46,13 @@ class Stager:
             return
         if self._links and not status.st_mode & _WRITE_BITS and self._link(source, target):
             return
+        self.copied = True
         shutil.copyfile(source, target)
         os.chmod(target, self._mode)
 
     def download(self, fs: AbstractFileSystem, source: str, target: str, size: int) -> None:
         """Copy a file of any filesystem to a path, and see that all its bytes arrived."""
+        self.copied = True
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with lock_of(fs):
             if s3.is_s3(fs, source):

@@ -1,12 +1,20 @@
 """The stat index: digests of files that have not changed since they were read, kept in the user's cache folder.
 
 A file is taken for unchanged while its path, device, inode, size and both times are. One that changed less than two
-seconds before it was read is not remembered: a second change may have the same time. A broken or unwritable index
-only costs time.
+seconds before it was read is not remembered: a second change may have the same time.
+
+A program that has mapped a file into its memory changes the times only with its first write to a clean page; later
+writes to that page show nothing until the kernel has written it back, which takes half a minute. So the pages of a file
+are handed to the disk before it is read; where that cannot be done cheaply, a file is remembered a minute after it
+changed, and on filesystems in memory, where such writes never show, not at all.
+
+A broken or unwritable index only costs time.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
 import os
 import sqlite3
@@ -23,8 +31,20 @@ T = TypeVar("T")
 MARGIN_NS = 2_000_000_000
 """The age from which a file is remembered: coarser than the clock of any filesystem."""
 
+WRITTEN_BACK_NS = 60_000_000_000
+"""The age from which it is where its pages are not handed to the disk: by then the kernel has written them back."""
+
 KEPT_DAYS = 90
 """How long a row stays that is never written again; the file is read once more then."""
+
+_IN_MEMORY = {0x01021994, 0x858458F6, 0x958458F6}
+"""tmpfs, ramfs, hugetlbfs: a write through a mapping never shows in the times."""
+_ON_DISK = {0xEF53, 0x58465342}
+"""ext2 to ext4 and XFS: a file's dirty pages are handed to the disk at once, 10 microseconds for a small file. On others
+that takes a whole `fdatasync` (btrfs, where pages are compressed first), or does nothing (overlayfs, tried)."""
+_ZERO = ctypes.c_int64(0)
+_START_WRITING = 1 | 2
+"""SYNC_FILE_RANGE_WAIT_BEFORE and _WRITE: all pages that are dirty now are under write-out, so the next write shows."""
 
 _CHUNK = 900
 _SCHEMA = """
@@ -40,9 +60,47 @@ def stamp_of(status: os.stat_result) -> bytes:
     return b"%d:%d:%d:%d:%d" % numbers
 
 
-def is_settled(status: os.stat_result, now_ns: int) -> bool:
-    """Say whether a file was old enough when it was read, so that any later change shows in its times."""
-    return now_ns - max(status.st_mtime_ns, status.st_ctime_ns) >= MARGIN_NS
+class Settling:
+    """Tells of files, just before they are read, whether every later change will show in their stamps."""
+
+    def __init__(self) -> None:
+        self._now = time.time_ns()
+        self._filesystems: dict[int, int] = {}
+
+    def settle(self, number: int, status: os.stat_result) -> bool:
+        """Say so of an open file, after making its next change show where that is possible.
+
+        :param status: what its stamp is made from.
+        """
+        age = self._now - max(status.st_mtime_ns, status.st_ctime_ns)
+        if age < MARGIN_NS:
+            return False
+        filesystem = self._filesystem(number, status.st_dev)
+        if filesystem in _IN_MEMORY:
+            return False
+        return (filesystem in _ON_DISK and _start_writing(number)) or age >= WRITTEN_BACK_NS
+
+    def _filesystem(self, number: int, device: int) -> int:
+        if device not in self._filesystems:
+            self._filesystems[device] = filesystem_of(number)
+        return self._filesystems[device]
+
+
+def filesystem_of(number: int) -> int:
+    """Return the type of the filesystem of an open file, as Linux numbers them; 0 if it does not say."""
+    buffer = (ctypes.c_long * 64)()
+    failed = _libc().fstatfs(number, buffer)
+    return 0 if failed else int(buffer[0]) & 0xFFFFFFFF
+
+
+def _start_writing(number: int) -> bool:
+    failed: int = _libc().sync_file_range(number, _ZERO, _ZERO, _START_WRITING)  # from 0 to the end
+    return not failed
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 class StatIndex:

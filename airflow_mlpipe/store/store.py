@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mlpipe.exceptions import RecordFormatError, StoreUnreachableError
-from airflow_mlpipe.store import exclusive, layout
+from airflow_mlpipe.store import exclusive, layout, s3
 from airflow_mlpipe.store.attempts import attempt, without_password
-from airflow_mlpipe.store.places import Place, place_of
+from airflow_mlpipe.store.places import Listed, Place, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -53,14 +52,19 @@ class Store:
         if not url.startswith(("file:", "memory:")):
             options.setdefault("use_listings_cache", False)  # others write here, too
         try:
-            fs, root = url_to_fs(url, **options)
+            fs, root = s3.open_url(url, options)
         except (ValueError, ImportError, TypeError) as error:
             message = (
-                f"the store {without_password(url)} cannot be opened: {error}; correct the URL, or install what its "
-                "filesystem needs (extras of airflow-mlpipe: s3, gcs, azure)"
+                f"the store {without_password(url)} cannot be opened: {without_password(str(error))}; correct the URL, or "
+                "install what its filesystem needs (extras of airflow-mlpipe: s3, gcs, azure)"
             )
             raise StoreUnreachableError(message) from error
         return cls(url, fs, root.rstrip("/"))
+
+    @property
+    def is_far(self) -> bool:
+        """Whether each look at it is a request to a service."""
+        return not isinstance(self.fs, LocalFileSystem | MemoryFileSystem)
 
     @property
     def local_root(self) -> Path | None:
@@ -137,11 +141,20 @@ class Store:
 
     def make_folder(self, path: str) -> None:
         """Make an empty folder, on filesystems that have such a thing."""
-        self._attempt("make", path, lambda full: self.fs.makedirs(full, exist_ok=True))
+        self._attempt("make", path, self._place.make_folder)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the bytes of every file below a prefix by relative path, of a file itself as ``{"": bytes}``."""
         return self._attempt("list", prefix, self._place.sizes)
+
+    def listings(self, prefixes: Iterable[str]) -> dict[str, dict[str, Listed]]:
+        """Return what is told of every file below several folders, by folder and relative path: bytes and version.
+
+        One request tells of many folders where the filesystem can do that.
+        """
+        wanted = {self.full(prefix): prefix for prefix in prefixes}
+        found = attempt(self.url, f"list {len(wanted)} folders", lambda: self._place.listings(wanted))
+        return {wanted[full]: files for full, files in found.items()}
 
     def names(self, prefix: str) -> list[str]:
         """Return the names directly below a prefix, sorted; those of files being written begin with a dot."""
@@ -183,7 +196,7 @@ class Store:
 
     @cached_property
     def _place(self) -> Place:
-        return place_of(self.fs)
+        return place_of(self.fs, self.root)
 
     def _attempt(self, verb: str, path: str, action: Callable[[str], T]) -> T:
         full = self.full(path)
@@ -191,10 +204,9 @@ class Store:
 
     def _check_exclusive(self) -> None:
         """Probe the filesystem, unless it is one we know, or the store says that it was probed."""
-        if isinstance(self.fs, LocalFileSystem | MemoryFileSystem) or self._probed:
+        if not self.is_far or self._probed:
             return
-        kind = type(self.fs)
-        path = layout.probed(f"{kind.__module__}.{kind.__qualname__}")
+        path = layout.probed(exclusive.client_of(self.fs))
         if not self.exists(path):
             self._attempt("probe", path, lambda _: exclusive.probe(self.fs, self.root))
             self.write(path, b"creates exclusively\n")

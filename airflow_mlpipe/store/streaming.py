@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_mlpipe.store.sides import Side
 
 T = TypeVar("T")
+
+_PART = re.compile(r"(.*/)?\.[0-9a-f]{16}\.mlpipe-part\Z", re.DOTALL)
 
 
 class Stream:
@@ -105,6 +108,11 @@ class Stream:
             message = f"{path or 'the file'} changed while it was copied; run the step again"
             raise DataChangedError(message)
         return f"sha256:{sent.hexdigest()}"
+
+
+def is_part(path: str) -> bool:
+    """Say whether a path is that of a file that a killed transfer left unfinished."""
+    return _PART.match(path) is not None
 
 
 def _compare(place: str, sent: str, arrived: str) -> None:

@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_mlpipe.definitions import DataReference, Datastore, Destination, PipelineData, StepOutput
+from airflow_mlpipe.definitions import (
+    DataReference,
+    Datastore,
+    DataTransferStep,
+    Destination,
+    PipelineData,
+    StepOutput,
+    Workspace,
+)
 from airflow_mlpipe.definitions.base import build
 from airflow_mlpipe.definitions.data import DataLink, ModuleInput, NamedData, binding
-from tests.definitions.helpers import problems, refused
+from tests.definitions.helpers import problems, refused, step
 
 
 @pytest.mark.parametrize(
@@ -93,6 +101,84 @@ def test_a_destination_may_be_a_url_alone():
     assert PipelineData("x", destination=DataReference(datastore="d", path="p")).destination == Destination(
         datastore="d", path="p"
     )
+
+
+SECRETS = [
+    "http://user:hunter2@host/x.csv?sig=hunter2",
+    "https://account.blob.core.windows.net/c/x?sv=2024&sig=hunter2",
+    "https://b.s3.amazonaws.com/x?X-Amz-Credential=hunter2&X-Amz-Signature=hunter2",
+    "https://b.s3.amazonaws.com/x?AWSAccessKeyId=hunter2&Expires=1",
+    "https://storage.googleapis.com/b/x?X-Goog-Signature=hunter2",
+    "https://host/x?access_token=hunter2",
+    "https://hunter2@host/x",
+    "s3://key:hunter2@bucket/x",
+    "simplecache::ftp://user:hunter2@host/x",
+    "https://host/x?token=${{ parameters.hunter2 }}",
+    "https://${{ parameters.user }}:${{ parameters.hunter2 }}@host/x",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda url: Datastore(name="d", url=url),
+        lambda url: DataReference(url=url),
+        lambda url: DataReference(path=url),
+        lambda url: DataReference(datastore="d", path=url),
+        lambda url: Destination(url=url),
+        lambda url: PipelineData("x", destination=url),
+        lambda url: step("a", inputs={"x": url}),
+        lambda url: step("a", outputs={"x": {"destination": {"path": url}}}),
+        lambda url: DataTransferStep(name="a", source=url, destination="x"),
+        lambda url: DataTransferStep(name="a", source="x", destination=url),
+        lambda url: Workspace(store=url),
+        lambda url: Workspace(datastores={"d": url}),
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_shown(made, url):
+    (problem,) = problems(made, url)
+    assert "holds a password or a signature" in problem
+    assert "Put the credentials into an Airflow connection, and name a datastore that has it" in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "abfs://container@account.dfs.core.windows.net/x",
+        "sftp://me@host/x",
+        "https://host/x?page=2&key=3",
+        "s3://b/x@y:z",
+        "file:///a:b@c",
+    ],
+)
+def test_what_is_no_secret_may_stand_in_a_url(url):
+    assert DataReference(url=url).url == url
+
+
+@pytest.mark.parametrize("path", ["", ".", "./", "/", "a/.."])
+@pytest.mark.parametrize("datastore", [None, "d"])
+def test_a_destination_names_something(path, datastore):
+    (problem,) = problems(PipelineData, "x", destination={"datastore": datastore, "path": path})
+    assert "destination.path: is empty. Name a file or folder" in problem
+    assert DataReference(datastore="d", path=path).path == path  # all of a datastore may be read
+
+
+def test_a_destination_is_no_datastore_as_a_whole():
+    (problem,) = problems(PipelineData, "x", destination={"datastore": "d"})
+    assert "destination.path: is missing" in problem
+    assert "would take the place of the whole datastore" in problem
+    assert problems(PipelineData, "x", destination=DataReference(datastore="d")) == [problem]
+
+
+def test_a_file_does_not_go_to_what_is_written_as_a_folder():
+    (problem,) = problems(PipelineData, "x", kind="file", destination="results/")
+    assert (
+        "destination: names a folder, and the output is a file (given: results/). Name the file: results/x" in problem
+    )
+    for fine in ({"kind": "file", "destination": "results"}, {"destination": "results/"}, {"kind": "file"}):
+        PipelineData("x", **fine)
 
 
 def test_an_output_names_one_datastore():

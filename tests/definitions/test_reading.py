@@ -67,6 +67,7 @@ def test_what_only_follows_from_something_wrong_is_not_reported():
       b: {kind: command, command: "echo ${{ parameters.c }}", inputs: {x: "${{ steps.a.outputs.o }}"}}
       c d: {kind: command, command: "true"}
       e: {kind: command, command: "true", run_after: ["c d"]}
+      f: {kind: command, command: "true", inputs: {x: {url: "http://u:p@h/x"}, y: {url: nothing}}}
     """
     assert [where for _, where in found(Pipeline, text)] == [
         "parameters.c.default",
@@ -74,6 +75,8 @@ def test_what_only_follows_from_something_wrong_is_not_reported():
         "steps.a.inputs.x",
         "steps.a.outputs.o",
         "steps.c d",
+        "steps.f.inputs.x.url",
+        "steps.f.inputs.y.url",
     ]
 
 

@@ -116,6 +116,45 @@ def test_a_value_cannot_lead_out_of_the_datastore():
         WORKSPACE.locate(place, Path("/project"), lambda _: "a/../../secret")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ({"datastore": "lake", "path": "${{ parameters.x }}"}, "", "would be the folder around it"),
+        ({"datastore": "lake", "path": "a/${{ parameters.x }}/"}, "", "is ''"),
+        ({"datastore": "lake", "path": "a/${{ parameters.x }}"}, ".", "is '.'"),
+        ({"path": "${{ parameters.x }}"}, "", "would be the folder around it"),
+        ({"url": "s3://b/${{ parameters.x }}"}, "/", "would be the folder around it"),
+        (
+            {"datastore": "lake", "path": "a/${{ parameters.x }}"},
+            "b/../..",
+            "take the place of the whole datastore lake",
+        ),
+        ({"path": "${{ parameters.x }}"}, "../", "would be the folder around it"),
+        ({"path": "${{ parameters.x }}"}, "/project", "would take the place of the folder of the definition"),
+        ({"path": "${{ parameters.x }}"}, "file:///", "would take the place of the folder of the definition"),
+    ],
+)
+def test_a_value_that_is_empty_makes_no_destination_of_the_folder_around_it(place, value, words):
+    def substitute(text):
+        return text.replace("${{ parameters.x }}", value)
+
+    with pytest.raises(DataError, match=words):
+        WORKSPACE.locate(Destination(**place), Path("/project"), substitute)
+    WORKSPACE.locate(DataReference(**place), Path("/project"), substitute)
+
+
+def test_a_value_that_is_empty_may_be_a_part_of_a_name():
+    place = Destination(path="a/x${{ parameters.x }}.csv")
+    assert WORKSPACE.locate(place, Path("/project"), lambda _: "a/x.csv") == ("file:///project/a/x.csv", None)
+
+
+def test_a_value_with_credentials_is_refused_without_showing_it():
+    place = DataReference(path="${{ parameters.url }}")
+    with pytest.raises(DataError, match="Airflow connection") as caught:
+        WORKSPACE.locate(place, Path("/project"), lambda _: "https://me:hunter2@host/x")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_an_output_goes_where_it_says_or_under_its_own_name():
     one = step(
         "a", outputs=[PipelineData("x", datastore="lake"), PipelineData("y", destination="s3://b"), PipelineData("z")]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from airflow_mlpipe.exceptions import (
     CommandFailedError,
     DataChangedError,
     DataError,
+    InputLostError,
     InputModifiedError,
     OutputMissingError,
     StepError,
@@ -188,6 +190,78 @@ def test_other_steps_may_share_a_stored_file_by_hard_links_meanwhile(bench, data
     assert bench.launch(bench.spec(script, inputs={"data": bound}, outputs=MODEL)).outputs
 
 
+VANDAL = """
+import os, sys
+place = os.environ["MLPIPE_INPUT_DATA"].removeprefix("file://")
+file = place if os.path.isfile(place) else place + "/a"
+before = os.stat(file)
+def write(): os.chmod(file, 0o644); open(file, "r+").write("EVIL")
+def hide(): write(); os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns)); os.chmod(file, before.st_mode & 0o777)
+def remove(): os.unlink(file)
+def add(): open(place + "/new", "w")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "folder" / name).write_text("good")
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize(
+    ("act", "said", "left"),
+    [
+        ("write", "data/a was changed", {"b": 4}),
+        ("hide", "data/a was changed", {"b": 4}),
+        ("remove", "data/a was removed", {"b": 4}),
+        ("add", "data/new was added", {"a": 4, "b": 4}),
+    ],
+)
+def test_rule_7_a_command_that_writes_into_a_direct_input_fails_and_the_store_keeps_nothing_of_it(
+    bench, folder, act, said, left
+):
+    bound = replace(bench.stored(folder), mode="direct")
+    with pytest.raises(InputModifiedError, match=said):
+        bench.launch(bench.spec(f"{VANDAL}{act}()", inputs={"data": bound}))
+    assert bench.store.sizes(bench.store.path_of(bound.uri)) == left
+
+
+@pytest.mark.parametrize("act", ["write", "hide", "remove"])
+def test_rule_7_a_single_file_that_is_written_into_directly_is_removed_from_the_store(bench, folder, act):
+    bound = replace(bench.stored(folder / "a"), mode="direct")
+    with pytest.raises(InputModifiedError, match="data was "):
+        bench.launch(bench.spec(f"{VANDAL}{act}()", inputs={"data": bound}))
+    assert bench.store.sizes(bench.store.path_of(bound.uri)) == {}
+
+
+def test_rule_7_a_command_that_fails_leaves_no_direct_input_damaged_either(bench, folder):
+    bound = replace(bench.stored(folder), mode="direct")
+    with pytest.raises(CommandFailedError):
+        bench.launch(bench.spec(f"{VANDAL}write(); sys.exit(1)", inputs={"data": bound}))
+    assert bench.store.sizes(bench.store.path_of(bound.uri)) == {"b": 4}
+
+
+def test_other_steps_may_link_to_a_direct_input_meanwhile(bench, folder):
+    bound = replace(bench.stored(folder), mode="direct")
+    script = f"{VANDAL}os.link(file, 'mine'); os.unlink('mine'); {WRITES}"
+    assert bench.launch(bench.spec(script, inputs={"data": bound}, outputs=MODEL)).outputs
+    assert bench.store.sizes(bench.store.path_of(bound.uri)) == {"a": 4, "b": 4}
+
+
+@pytest.mark.parametrize("place", ["bench", "remote"])
+def test_rule_7_a_stored_input_that_was_damaged_is_lost_even_if_it_keeps_its_size(request, data, monkeypatch, place):
+    monkeypatch.setattr("airflow_mlpipe.store.staging.Stager._clone", lambda *_: False)
+    bench = request.getfixturevalue(place)
+    bound = replace(bench.stored(data), mode="download")
+    assert bench.launch(bench.spec(COPIES, inputs={"data": bound}, outputs=MODEL)).outputs
+    bench.store.write(bench.store.path_of(bound.uri), b"1,3\n")
+    with pytest.raises(InputLostError, match="its content is not what was recorded; clear the task") as caught:
+        bench.launch(bench.spec(COPIES, inputs={"data": bound}, outputs=MODEL), "second")
+    assert caught.value.path == bench.store.path_of(bound.uri)
+
+
 @pytest.mark.parametrize("mode", ["mount", "download", "direct"])
 def test_an_external_file_replaced_during_the_step_makes_no_record(bench, data, mode):
     script = WRITES + f"open({str(data)!r}, 'w').write('3,4\\n')"
@@ -258,6 +332,20 @@ def test_secrets_reach_the_script_and_no_file_or_log(bench):
     kept = [path for path in (bench.root / "store" / "work").rglob("*") if path.is_file()]
     assert {path.name for path in kept} >= {"spec.json", "result.json"}
     assert not [path for path in kept if b"hunter2" in path.read_bytes()]
+
+
+def test_a_secret_in_the_name_of_a_file_is_hidden_in_what_is_said_of_it(bench):
+    script = WRITES + "token = os.environ['TOKEN']; open('../outputs/' + token, 'w')\n"
+    environment = EnvironmentSpec(secrets={"TOKEN": "variable:token"})
+    bench.launch(bench.spec(script, environment=environment, outputs=MODEL), secrets={"TOKEN": "hunter2-secret"})
+    assert [line for line in bench.logged if "wrote outputs/***, which is not a declared output" in line]
+    script = "import os; path = os.environ['MLPIPE_OUTPUT_MODEL']; os.mkdir(path); open(path + '/a', 'w')\n"
+    script += "os.symlink('/nowhere/' + os.environ['TOKEN'], path + '/link')"
+    with pytest.raises(DataError, match=r"leaves .*/nowhere/\*\*\*") as caught:
+        bench.launch(
+            bench.spec(script, environment=environment, outputs=MODEL), "second", secrets={"TOKEN": "hunter2-secret"}
+        )
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_what_the_script_imports_is_observed(bench):

@@ -76,6 +76,13 @@ def test_a_destination_that_would_overwrite_the_store_is_refused(site, source, t
     assert (source / "a.txt").exists()
 
 
+def test_a_file_sent_to_a_folder_is_refused_and_the_folder_stays(site, source, tmp_path):
+    (tmp_path / "x.csv").write_text("1")
+    with pytest.raises(DataError, match=r"is a folder, which holds 'a.txt'; name the file: .*/source/x.csv"):
+        launch(site, spec(tmp_path / "x.csv", source))
+    assert (source / "a.txt").read_text() == "one"
+
+
 def test_rule_5_a_source_whose_version_changes_meanwhile_makes_no_record(site, tmp_path):
     memory = MemoryFileSystem()
     path = f"/{uuid.uuid4().hex}/x"

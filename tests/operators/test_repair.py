@@ -79,6 +79,17 @@ def test_rule_7_one_lost_file_of_a_folder_is_a_loss(world, lives):
     assert place(lives(after(made, world)), world).read_text() == "1 a\n1 b\n1 c\n2\n"
 
 
+def test_rule_7_damage_that_keeps_the_size_is_mended_too(world, lives, monkeypatch):
+    monkeypatch.setattr("airflow_mlpipe.store.staging.Stager._clone", lambda *_: False)
+    made = lives(first())
+    (place(made, world) / "b").chmod(0o644)
+    (place(made, world) / "b").write_text("9 b\n")
+    assert place(lives(after(made, world, mode="download")), world).read_text() == "1 a\n1 b\n1 c\n2\n"
+    log = fingerprint_log.Log.read(world.site().store, made.fingerprint)
+    reasons = [entry.data["reason"] for entry in log.entries if entry.kind == "void"]
+    assert reasons == ["output out: its content is not what was recorded"]
+
+
 def test_rule_7_the_damaged_record_is_voided_with_the_reason(world, lives):
     made = lives(first())
     lose(place(made, world))

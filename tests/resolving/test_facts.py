@@ -46,6 +46,44 @@ def test_a_source_directory_is_read_once_for_all_steps_that_share_it(project, mo
     assert len(set(found)) == 1
 
 
+def code(project, *steps, file="p.yaml"):
+    """Return the code of the first of some steps, whose folder holds the definition itself."""
+    pipeline = project.pipeline(*steps)
+    pipeline.source_file = project.root / file
+    return project.facts(pipeline).task(pipeline.steps[0]).spec.code
+
+
+def test_rule_2_a_definition_is_no_code_of_its_steps(project):
+    step = script("train", source_directory=".", script_name="src/train.py")
+    before = code(project, step)
+    for name in ("p.yaml", "mlpipe.yaml", "mlpipe.lock"):
+        project.write(name, "name: p\n")
+        assert code(project, step) == before
+    project.write("other.yaml")
+    assert code(project, step) != before
+
+
+def test_rule_2_the_stores_of_a_site_and_its_private_folder_are_no_code(project, monkeypatch):
+    step = script("train", source_directory=".", script_name="src/train.py")
+    monkeypatch.setenv("MLPIPE_HOME", str(project.root / "mine"))
+    before = code(project, step)
+    for path in ("store/half-made", "mine/experiments/x.yaml"):
+        project.write(path)
+        assert code(project, step) == before
+    monkeypatch.delenv("MLPIPE_HOME")
+    assert code(project, step) != before
+
+
+def test_rule_2_what_the_pipeline_delivers_is_no_code_of_its_steps(project):
+    step = script("train", source_directory=".", script_name="src/train.py")
+    report = command("report", outputs={"page": {"destination": "results"}, "b": {"destination": "s3://b/x"}})
+    copy = DataTransferStep(name="copy", source="s3://b/raw.csv", destination="landed/${{ run.logical_date }}")
+    before = code(project, step, report, copy)
+    project.write("results/page.html")
+    assert code(project, step, report, copy) == before
+    assert code(project, step) != before
+
+
 def test_code_by_imports_is_another_snapshot_of_the_same_directory(project):
     pipeline = project.pipeline(script("train"), script("lean", script_name="train.py", code="imports"))
     read = project.facts(pipeline)
@@ -161,6 +199,26 @@ def test_data_that_another_task_bound_is_taken_as_it_is(project):
 def test_a_step_without_data_is_the_same_after_reading(project):
     spec = task(project, command("a")).spec
     assert read_inputs(project.site, spec) is spec
+
+
+def test_rule_13_destinations_that_the_values_of_a_run_make_one_are_refused(project):
+    places = {name: {"x": {"destination": f"out/${{{{ parameters.{name} }}}}"}} for name in "ab"}
+    pipeline = project.pipeline(
+        *(command(name, outputs=outputs) for name, outputs in places.items()), parameters={"a": "1", "b": "2"}
+    )
+    assert len(tasks_of(project.facts(pipeline, Values({"a": "1", "b": "2"})))) == 2
+    with pytest.raises(DataError, match=r"out/1 of steps.b.outputs.x is also where steps.a.outputs.x goes; give each"):
+        tasks_of(project.facts(pipeline, Values({"a": "1", "b": "1"})))
+
+
+def test_a_step_does_not_read_by_path_what_the_values_of_a_run_make_a_destination(project):
+    pipeline = project.pipeline(
+        command("a", outputs={"x": {"destination": "out"}}),
+        command("b", inputs={"y": "${{ parameters.from }}"}),
+        parameters={"from": "elsewhere"},
+    )
+    with pytest.raises(DataError, match=r"input y of b, .*out/1.csv, meets .*Write \$\{\{ steps.a.outputs.x \}\}"):
+        tasks_of(project.facts(pipeline, Values({"from": "out/1.csv"})))
 
 
 def test_tasks_come_in_the_order_of_their_data_with_all_they_wait_for(project):

@@ -108,6 +108,13 @@ def test_a_changed_parameter_is_named_and_keeps_what_does_not_use_it(project, pi
     assert made.parameters == {"c": 0.5}
 
 
+def test_rule_2_a_plan_changes_no_code_though_its_store_lies_in_the_source_directory(project):
+    pipeline = project.pipeline(script("prepare", source_directory=".", script_name="prepare/prepare.py"))
+    first, second = (plan(project, pipeline, run).decisions["prepare"].spec.code for run in ("r1", "r2"))
+    assert stored(project)
+    assert first == second
+
+
 def test_rule_11_a_step_that_is_to_be_regenerated_runs(project, pipeline):
     run_all(project, pipeline)
     made = plan(project, pipeline, regenerate=["train", "report"])

@@ -118,11 +118,79 @@ def test_a_delivered_output_is_what_the_destination_holds(site, made, tmp_path, 
     assert not site.holds(uri, datastore, made.content)
 
 
-def test_rule_13_a_delivery_leaves_nothing_else_at_the_destination(site, made, tmp_path):
-    (tmp_path / "there" / "old").mkdir(parents=True)
-    (tmp_path / "there" / "old" / "file").write_text("old")
+def output(site, tmp_path, name, *files):
+    """Publish another output: a folder with these files, or a file where there are none."""
+    place = tmp_path / name
+    for file in files:
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text(name)
+    if not files:
+        place.write_text(name)
+    content = publish(site.store, FP, name, "x", place)
+    return OutputRef(layout.output(FP, name, "x"), content)
+
+
+def test_rule_13_a_delivery_leaves_nothing_of_the_one_before(site, made, tmp_path):
+    there = f"file://{tmp_path}/there"
+    site.deliver(output(site, tmp_path, "before", "old/file", "a"), there, None)
+    site.deliver(made, there, None)
+    assert digest_path(tmp_path / "there") == made.content
+
+
+def test_rule_13_what_nobody_delivered_stays_and_the_delivery_is_refused(site, made, tmp_path):
+    there = f"file://{tmp_path}/there"
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes.txt").write_text("precious")
+    with pytest.raises(DataError, match=r"holds 'notes.txt', which no earlier copy of this output left there"):
+        site.deliver(made, there, None)
+    with pytest.raises(DataError, match=r"is a folder, which holds 'notes.txt'; name the file: .*/there/x"):
+        site.deliver(output(site, tmp_path, "single"), there, None)
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["notes.txt"]
+    (tmp_path / "there" / "notes.txt").rename(tmp_path / "notes.txt")
+    site.deliver(made, there, None)
+    (tmp_path / "there" / "notes.txt").write_text("later")
+    with pytest.raises(DataError, match=r"holds 'notes.txt'"):
+        site.deliver(output(site, tmp_path, "after", "c"), there, None)
+    assert (tmp_path / "there" / "a").read_text() == "a"
+
+
+def test_rule_13_a_copy_that_somebody_edited_is_made_again(site, made, tmp_path):
+    site.deliver(made, f"file://{tmp_path}/there", None)
+    (tmp_path / "there" / "a").write_text("edited")
     site.deliver(made, f"file://{tmp_path}/there", None)
     assert digest_path(tmp_path / "there") == made.content
+
+
+def test_rule_13_a_file_is_delivered_in_place_of_a_file(site, tmp_path):
+    (tmp_path / "there").write_text("old")
+    site.deliver(output(site, tmp_path, "single"), f"file://{tmp_path}/there", None)
+    assert (tmp_path / "there").read_text() == "single"
+
+
+def test_a_destination_below_a_file_holds_nothing(site, made, tmp_path):
+    (tmp_path / "there").write_text("a file")
+    uri = f"file://{tmp_path}/there/below"
+    assert not site.holds(uri, None, made.content)
+    with pytest.raises(DataError, match=r"cannot copy .* to .*/there/below: NotADirectoryError"):
+        site.deliver(made, uri, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hunter2@host/x", "https://host/x?sig=SECRET", "https://ghp_SECRET@host/x"]
+)
+def test_a_url_with_credentials_is_refused_without_showing_them(site, url):
+    with pytest.raises(DataError, match="Airflow connection, and name a datastore that has it") as caught:
+        site.open_uri(url, None)
+    assert not any(secret in str(caught.value) for secret in ("hunter2", "SECRET"))
+
+
+def test_the_folders_that_are_ours_are_known(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLPIPE_CACHE", str(tmp_path / "cache"))
+    assert site.folders == (tmp_path / "store", tmp_path / "home", tmp_path / "cache")
+    monkeypatch.delenv("MLPIPE_HOME")
+    remote = Site.open(Workspace(store="memory://x"), default_store="unused")
+    assert remote.folders == (tmp_path / "cache",)
 
 
 def test_what_cannot_be_data_is_not_what_was_delivered(site, made, tmp_path):

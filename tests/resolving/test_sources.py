@@ -88,6 +88,46 @@ def test_what_tools_leave_is_never_code(source, path):
     assert scan(source).digest == before
 
 
+def test_what_is_left_out_is_no_code_wherever_it_lies_and_however_it_is_reached(source):
+    fill(source, "p.yaml", "results/x.csv", "deep/results/x.csv", "deep/p.yaml")
+    (source / "link.yaml").symlink_to("p.yaml")
+    (source / "again").symlink_to("results")
+    without = [source / "p.yaml", source / "deep" / ".." / "results", source / "nowhere", source.parent]
+    assert sorted(scan(source, without=without).files) == [
+        "deep/p.yaml",
+        "deep/results/x.csv",
+        "helpers/__init__.py",
+        "helpers/text.py",
+        "train.py",
+    ]
+
+
+def test_a_link_that_leaves_to_what_is_left_out_is_no_code(source):
+    fill(source.parent, "p.yaml")
+    (source / "p.yaml").symlink_to("../p.yaml")
+    assert "p.yaml" not in scan(source, without=[source / "p.yaml"]).files
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["st/log/ab/1.json", "st/runs/p/plan.json", "st/latest/p/a.json", "st/journal/p/1.json"],
+        ["deep/mine/airflow.cfg", "deep/mine/mlpipe.json", "deep/mine/logs/x.log"],
+        ["home/airflow/mlpipe.json", "home/airflow/airflow.cfg", "home/logs/p/run.log"],
+    ],
+)
+def test_stores_and_private_folders_are_never_code_whatever_they_are_called(source, paths):
+    before = scan(source).digest
+    fill(source, *paths)
+    assert scan(source).digest == before
+
+
+@pytest.mark.parametrize("path", ["logs/x", "runs/x", "airflow/dag.py", "airflow.cfg", "deep/mlpipe.json"])
+def test_a_folder_with_names_like_ours_is_code(source, path):
+    fill(source, path)
+    assert path in scan(source).files
+
+
 def test_an_ignore_file_cannot_take_back_what_is_never_code(source):
     fill(source, ".gitignore", content="!__pycache__\n!*.pyc\n")
     fill(source, "__pycache__/a.pyc")
@@ -237,7 +277,7 @@ def test_too_many_bytes_are_refused(source, monkeypatch):
 
 
 def test_a_second_scan_of_unchanged_files_reads_nothing(source, monkeypatch):
-    def refuse(path, _status):
+    def refuse(path, *_):
         raise AssertionError(path)
 
     later = time.time_ns() + 10_000_000_000

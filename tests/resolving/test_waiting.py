@@ -47,10 +47,14 @@ def seen(waiting, *endings, there=there):
 def test_a_run_that_is_late_enough_confirms_whether_it_made_or_reused_the_output(moment, outcome):
     found = Waiting(WANTED).consider(ending(moment=moment, outcome=outcome), there)
     assert (found.record, found.outputs) == (RECORD, {"model": "the model"})
-    assert found.by["run"] == "r1"
-    assert found.by["outcome"] == outcome
+    assert (found.by["run"], found.by["outcome"]) == ("r1", outcome)
     assert found.made_by == {"pipeline": "digits", "run": "r0"}
     assert found.to_json() == {"fingerprint": "f" * 64, "number": 2, "by": found.by}
+
+
+def test_what_was_found_is_said_in_words():
+    found = Waiting(WANTED).consider(ending(), there)
+    assert str(found) == "run r1 of digits reused it at 2025-02-01 10:02 UTC"
 
 
 def test_the_message_says_what_is_waited_for_and_what_was_seen_last():

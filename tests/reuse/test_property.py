@@ -79,7 +79,7 @@ class History:
         for node in self.world.state.nodes:
             if node.kind != "data_transfer" or ran[node.name].outcome in {"failed", "not_run"}:
                 continue
-            place = f"t{node.key}"
+            place = self.world.landing_of(node)
             wanted = self.engine.content(ran[node.name].outputs["data"])
             if ran[node.name].outcome == "ran" and node.allow_reuse and node.name not in self.world.regenerate:
                 assert not before.get(place) == wanted == self.copied.get(place), f"{node.name} copied needlessly"

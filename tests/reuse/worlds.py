@@ -201,7 +201,7 @@ class World:
         common["run_after"] = tuple(self.state.node(key).name for key in node.after)
         inputs = {name: self._bound(source) for name, source in node.inputs.items()}
         if node.kind == "data_transfer":
-            place = {"datastore": "landing", "path": f"t{node.key}"}
+            place = {"datastore": "landing", "path": self.landing_of(node)}
             return DataTransferStep(source=inputs["data"], destination=place, **common)
         common |= {"inputs": inputs, "outputs": node.outputs, "parameters": node.own}
         common["environment"] = Environment(variables=node.variables) if node.variables else None
@@ -212,6 +212,16 @@ class World:
             return PythonScriptStep(arguments=arguments, **common)
         line = ["tool", *arguments, node.text]
         return CommandStep(command=line if node.as_list else " ".join(line), source_directory=node.folder, **common)
+
+    def landing_of(self, node: Node) -> str:
+        """Return where a transfer copies to: a file and a folder never to the same place, which is refused."""
+        return f"t{node.key}-{'folder' if self._is_folder(node.inputs['data']) else 'file'}"
+
+    def _is_folder(self, source: tuple[Any, ...]) -> bool:
+        if source[0] == "data":
+            return source[1] not in self.state.files
+        node = self.state.node(source[1])
+        return self._is_folder(node.inputs["data"]) if node.kind == "data_transfer" else "folder" in source[2]
 
     def _bound(self, source: tuple[Any, ...]) -> Any:
         if source[0] == "step":

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import venv
+import zipfile
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from airflow_mlpipe.exceptions import EnvironmentBuildError
 from airflow_mlpipe.runtime.observe import CHANGED, current, observed
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec
+from airflow_mlpipe.store.digests import digest_files
 from tests.runtime.steps import OBSERVING, fill, spec_of, supervised
 
 if TYPE_CHECKING:
@@ -208,6 +210,80 @@ def test_what_a_library_looks_for_in_vain_does_not_count(site, observe):
         "lib": "1",
         "module:mine": "",
     }
+
+
+def test_rule_4_what_a_library_of_the_author_looks_for_in_vain_counts_wherever_it_may_come(site, observe, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "lib.py").write_text("try:\n  import optlib\nexcept ImportError: pass")
+    before = observe(f"import sys; sys.path.insert(0, {str(own)!r}); import lib")
+    absent = {"module:optlib": "", f"module:optlib@{own}/": ""}
+    assert before.items() >= absent.items()
+    (own / "optlib.py").write_text("x = 1")
+    assert current(site.python, absent)[f"module:optlib@{own}/"].startswith("sha256:")
+    (own / "optlib.py").unlink()
+    site.install("optlib", "1", {"optlib/__init__.py": ""})
+    assert current(site.python, absent) == {"module:optlib": "optlib 1", f"module:optlib@{own}/": ""}
+
+
+def test_rule_4_what_is_put_where_the_script_looked_in_vain_while_it_runs_makes_its_result_unfit(observe, tmp_path):
+    script = f"""
+        import pathlib, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        try: import optlib
+        except ImportError: pathlib.Path({str(tmp_path / "optlib.py")!r}).touch()
+    """
+    assert observe(script) == {"module:optlib": "", f"module:optlib@{tmp_path}/": CHANGED}
+
+
+@pytest.fixture
+def removing(tmp_path):
+    """A script that imports a module of a folder in the home of somebody, and removes the folder."""
+    folder = tmp_path / "home" / "made"
+    folder.mkdir(parents=True)
+    (folder / "made.py").write_text("x = 1")
+    (tmp_path / "home" / "huge").write_text("never to be read")
+    return f"import sys, shutil; sys.path.insert(0, {str(folder)!r}); import made; shutil.rmtree({str(folder)!r})"
+
+
+def test_rule_4_of_a_module_that_is_gone_nothing_above_it_counts(site, observe, removing, tmp_path):
+    (name,) = observe(removing)
+    assert name == f"module:made@{tmp_path}/home/made/made.py"
+    assert current(site.python, [name]) == {name: ""}
+
+
+def test_rule_4_a_module_that_went_away_while_the_step_ran_makes_its_result_unfit(observe, removing):
+    assert list(observe(removing).values()) == [CHANGED]
+
+
+def test_rule_4_a_module_in_an_archive_counts_by_the_archive(site, observe, tmp_path):
+    archive = tmp_path / "lib.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("packed.py", "x = 1")
+    before = observe(f"import sys; sys.path.insert(0, {str(archive)!r}); import packed")
+    assert before == {f"module:packed@{archive}/packed.py": digest_files([archive])[0]}
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("other.py", "")
+    assert current(site.python, before) != before
+
+
+def test_a_module_that_only_its_loader_knows_does_not_count(observe):
+    script = """
+        import sys
+        from importlib.util import spec_from_file_location
+        class Maker:
+            @staticmethod
+            def find_spec(name, path, target=None):
+                return spec_from_file_location(name, "/tmp/no/such/made.py", loader=Maker) if name == "made" else None
+            @staticmethod
+            def create_module(spec): return None
+            @staticmethod
+            def exec_module(module): module.x = 1
+        sys.meta_path.append(Maker)
+        import made
+        assert made.x == 1
+    """
+    assert observe(script) == {}
 
 
 def test_a_module_outside_the_search_path_counts_by_content(site, observe, tmp_path):

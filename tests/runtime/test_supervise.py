@@ -281,15 +281,27 @@ def test_metrics_are_part_of_the_result(tmp_path):
     assert result.metrics == {"auc": 0.75}
 
 
-def test_a_secret_in_a_bad_metric_is_hidden(tmp_path):
-    directory = fill(tmp_path, spec_of(), "import os; open('../metrics.jsonl', 'w').write(os.environ['TOKEN'])")
+def result_with_secret(root, script, secret):
+    """Run a script that finds a secret in TOKEN; return its result as it is written."""
+    directory = fill(root, spec_of(), script)
     reader, writer = os.pipe()
-    os.write(writer, b'{"TOKEN": "hunter2"}\n')
-    command = [sys.executable, "-m", "airflow_mlpipe.runtime", str(tmp_path), "--control", str(reader)]
+    os.write(writer, json.dumps({"TOKEN": secret}).encode() + b"\n")
+    command = [sys.executable, "-m", "airflow_mlpipe.runtime", str(root), "--control", str(reader)]
     subprocess.run(command, pass_fds=(reader,), timeout=30, check=False)
     os.close(reader)
     os.close(writer)
-    assert "given: ***" in directory.result.read_text()
+    return directory.result.read_text()
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "hunter2" * 50], ids=["short", "longer than what is shown"])
+def test_a_secret_in_a_bad_metric_is_hidden(tmp_path, secret):
+    script = "import os; open('../metrics.jsonl', 'w').write(os.environ['TOKEN'])"
+    assert "given: ***)" in result_with_secret(tmp_path, script, secret)
+
+
+def test_a_secret_in_the_name_of_a_metric_is_hidden(tmp_path):
+    script = "import os; from mlpipe import Run; Run.get_context().log('of ' + os.environ['TOKEN'], 1)"
+    assert json.loads(result_with_secret(tmp_path, script, "hunter2"))["metrics"] == {"of ***": 1.0}
 
 
 def test_a_script_may_signal_its_own_group(tmp_path):

@@ -4,7 +4,15 @@ import os
 
 import pytest
 
-from airflow_mlpipe.runtime.untouched import changes, is_shared, signature, signatures
+from airflow_mlpipe.runtime.untouched import (
+    changes,
+    differences,
+    is_shared,
+    signature,
+    signatures,
+    signatures_at,
+    without_change_times,
+)
 
 
 @pytest.fixture
@@ -63,3 +71,20 @@ def test_what_is_written_into_one_name_is_seen_under_the_other(inputs):
     assert changes({"a": before}, signature("a", inputs / "other")) == ["a was changed"]
     (inputs / "other").unlink()
     assert changes({"a": before}, signature("a", inputs / "other")) == ["a was removed"]
+
+
+def test_a_file_is_looked_at_where_it_lies_as_a_folder_is(inputs):
+    before = {"": signatures_at(inputs / "a"), "folder": signatures_at(inputs / "folder")}
+    assert before == {"": {"": signatures(inputs)["a"]}, "folder": signatures(inputs / "folder")}
+    (inputs / "a").write_text("other")
+    assert differences(before[""], signatures_at(inputs / "a")) == {"": "was changed"}
+    (inputs / "a").unlink()
+    assert differences(before[""], signatures_at(inputs / "a")) == {"": "was removed"}
+
+
+def test_without_change_times_only_what_hides_itself_is_no_change(inputs):
+    before = signatures(inputs)
+    rewrite_keeping_times(inputs / "a")
+    (inputs / "folder" / "b").write_text("other")
+    assert list(differences(before, signatures(inputs))) == ["a", "folder/b"]
+    assert list(differences(without_change_times(before), without_change_times(signatures(inputs)))) == ["folder/b"]

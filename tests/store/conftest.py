@@ -5,13 +5,31 @@ import uuid
 import pytest
 
 from airflow_mlpipe.store.store import Store
+from tests.s3 import s3_server
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server, started for whoever asks first."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def network(s3):
+    """A way to the server of one's own, to be watched and broken."""
+    with s3.network() as network:
+        yield network
+
+
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request, tmp_path):
     if request.param == "local":
         return Store.open(str(tmp_path / "store"))
-    return Store.open(f"memory://store-{uuid.uuid4().hex}")
+    if request.param == "memory":
+        return Store.open(f"memory://store-{uuid.uuid4().hex}")
+    server = request.getfixturevalue("s3")
+    return Store.open(server.fresh(), server.options)
 
 
 @pytest.fixture
@@ -22,3 +40,9 @@ def local_store(tmp_path):
 @pytest.fixture
 def memory_store():
     return Store.open(f"memory://store-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def s3_store(s3, network):
+    """A store at a fresh place of the server, reached by the network."""
+    return Store.open(s3.fresh(), network.options)

@@ -45,6 +45,16 @@ def test_a_beat_goes_on_and_leaves_nothing(store, claim):
     assert store.names(folder) == []
 
 
+def test_the_last_beat_of_a_fingerprint_takes_its_folder_along(local_store):
+    folder = local_store.local_root / "beat" / FP
+    first, second = (log.Claim(FP, name, 1, log.Owner.here("p", "r", "s")) for name in ("c1", "c2"))
+    with Beat(local_store, first):
+        with Beat(local_store, second):
+            assert len(list(folder.iterdir())) == 2
+        assert [path.name for path in folder.iterdir()] == ["c1"]
+    assert not folder.exists()
+
+
 def test_a_beat_that_does_not_change_expires_by_the_own_clock(store, claim):
     clock = Clock()
     store.write(f"beat/{FP}/{claim.id}", b"the last one")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import sys
+import tempfile
 import time
 import unicodedata
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_mlpipe import fingerprint
 from airflow_mlpipe.exceptions import DataChangedError, DataError
-from airflow_mlpipe.store import attempts, digests
+from airflow_mlpipe.store import attempts, digests, statindex
 from airflow_mlpipe.store.digests import (
     Content,
     StatIndex,
@@ -57,6 +59,12 @@ def fill(folder, files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return Path(folder)
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    """Take the temporary folder for one on a disk, wherever it is."""
+    monkeypatch.setattr(statindex, "filesystem_of", lambda _: 0xEF53)
 
 
 def age():
@@ -187,10 +195,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     before = path.stat()
     path.write_bytes(b"22")
     with pytest.raises(DataChangedError, match="changed while it was read"):
-        digests._digest_file(str(path), before)
+        digests._digest_file(str(path), before, None)
     path.unlink()
     with pytest.raises(DataChangedError, match="removed while it was read"):
-        digests._digest_file(str(path), before)
+        digests._digest_file(str(path), before, None)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
@@ -207,6 +215,7 @@ def test_digests_come_in_the_order_of_the_paths(tmp_path):
     assert digest_files([]) == []
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_rule_5_a_second_look_at_unchanged_files_reads_nothing(tmp_path, opened):
     data = fill(tmp_path / "data", {f"{number // 30}/{number}": b"%d" % number for number in range(100)})
     age()
@@ -222,6 +231,7 @@ def test_rule_5_a_second_look_at_unchanged_files_reads_nothing(tmp_path, opened)
     assert digest_path(data, index) == digest_path(data) != first
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_rule_5_a_change_that_keeps_size_and_time_is_seen(tmp_path):
     data = fill(tmp_path / "data", {"a": b"1"})
     os.utime(data / "a", ns=(1, 1))
@@ -235,6 +245,34 @@ def test_rule_5_a_change_that_keeps_size_and_time_is_seen(tmp_path):
     fill(data, {"a": b"3"})
     (data / "b").replace(data / "a")
     assert digest_path(data, index).digest == digest_path(data).digest
+
+
+def write_mapped(path, digest):
+    """Write again and again to a page of a mapped file; return the digests after each write, and those it should have."""
+    path.write_bytes(b"A" * 8192)
+    seen = []
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0:1] = b"B"
+        age()
+        for letter in (b"B", b"C", b"D"):
+            mapped[0:1] = letter
+            seen.append(digest(path))
+    return seen, [sha(letter + b"A" * 8191) for letter in (b"B", b"C", b"D")]
+
+
+def test_rule_5_every_write_through_a_mapping_is_seen(tmp_path):
+    index = StatIndex.open(tmp_path / "index.sqlite")
+    seen, expected = write_mapped(tmp_path / "a", lambda path: digest_path(path, index).digest)
+    assert seen == expected
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no filesystem in memory")
+def test_rule_5_every_write_through_a_mapping_is_seen_on_a_filesystem_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(statindex, "WRITTEN_BACK_NS", 0)  # however old it is
+    index = StatIndex.open(tmp_path / "index.sqlite")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        seen, expected = write_mapped(Path(folder, "a"), lambda path: digest_path(path, index).digest)
+    assert seen == expected
 
 
 def test_rule_5_a_young_file_is_not_remembered(tmp_path, opened):
@@ -267,7 +305,7 @@ def test_an_object_that_cannot_be_read_is_named(monkeypatch):
     class Down(type(fsspec.filesystem("memory"))):
         protocol = "down"
 
-        def isfile(self, path):
+        def info(self, path):
             raise ConnectionError(path)
 
     with pytest.raises(DataError, match=r"down://.*/a cannot be read"):

@@ -60,3 +60,26 @@ def test_what_is_no_part_of_a_path_is_refused(part):
 def test_what_is_no_digest_is_refused(digest):
     with pytest.raises(ValueError, match="not a digest"):
         layout.snapshot(digest)
+
+
+def test_the_layout_of_deliveries_is_pinned():
+    assert layout.delivered(FP) == f"delivered/{FP}.json"
+
+
+def test_the_layout_of_retention_is_pinned():
+    assert layout.record_pin(FP) == f"pins/record/{FP}.json"
+    assert layout.run_pin("digits", "a:b") == "pins/run/digits/a=3Ab.json"
+    assert layout.condemned("work-1") == "condemned/work-1.json"
+    assert layout.work_spec("c1") == "work/c1/spec.json"
+
+
+def test_a_path_below_the_logs_tells_fingerprint_and_number():
+    assert layout.log_parts(layout.log_entry(FP, 7).removeprefix("log/")) == (FP, 7)
+    assert layout.log_parts(f"ab/{FP}/.0123.tmp") is None
+    assert layout.log_parts(f"{FP}/000001.json") is None
+
+
+def test_a_file_among_the_snapshots_tells_its_digest():
+    for path in (layout.snapshot(FP), layout.snapshot_manifest(FP), layout.blob(FP)):
+        assert layout.snapshot_digest(path.rpartition("/")[2]) == f"sha256:{FP}"
+    assert layout.snapshot_digest(".0123.tmp") is None

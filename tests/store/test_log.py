@@ -22,6 +22,7 @@ from airflow_mlpipe.store.log import (
     claim,
     commit,
     commit_unclaimed,
+    evict,
     release,
     take_over,
     void,
@@ -144,6 +145,20 @@ def test_a_voided_commit_gives_way_to_the_one_before(store):
     void(store, FP, second.number, "its outputs are gone")
     void(store, FP, 99, "there is no such commit")
     assert read(store).last == last
+
+
+def test_a_commit_that_gave_up_its_outputs_still_counts_and_says_so(store):
+    first = commit(store, claim(store, FP, ME), {"n": 1})
+    second = commit(store, claim(store, FP, ME), {"n": 2})
+    evict(store, FP, first.number, "for the room")
+    assert read(store).records == (second, replace(first, evicted=True))
+    last = read(store).last
+    evict(store, FP, first.number, "for the room")
+    evict(store, FP, 99, "there is no such commit")
+    assert read(store).last == last
+    void(store, FP, first.number, "for good")
+    evict(store, FP, first.number, "too late")
+    assert read(store).records == (second,)
 
 
 def test_a_claim_whose_commit_was_voided_may_commit_again(store):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from airflow_mlpipe.exceptions import DataError, StoreUnreachableError
-from airflow_mlpipe.store import attempts, layout
-from airflow_mlpipe.store.digests import digest_object, digest_path
-from airflow_mlpipe.store.outputs import fetch, publish, verify
+from airflow_mlpipe.store import attempts, digests, layout, statindex
+from airflow_mlpipe.store.digests import Content, StatIndex, digest_object, digest_path
+from airflow_mlpipe.store.outputs import check, fetch, publish, verify
+from airflow_mlpipe.store.staging import Stager
+from airflow_mlpipe.store.statindex import stamp_of
 from airflow_mlpipe.store.store import Store
 
 FP, CLAIM = "0f" * 32, "c1"
@@ -241,6 +243,65 @@ def test_a_download_that_is_cut_short_is_an_error(memory_store, made, tmp_path, 
     monkeypatch.setattr(memory_store.fs, "get_file", get_file)
     with pytest.raises(DataError, match=words):
         fetch(memory_store.fs, memory_store.full(PATH), tmp_path / "got")
+
+
+@pytest.fixture
+def no_clones(monkeypatch):
+    """A filesystem whose files do not share blocks, so that a local file is copied."""
+    monkeypatch.setattr(Stager, "_clone", lambda *_: False)
+
+
+def damage(store):
+    """Change a byte of a published output, which keeps its size."""
+    store.write(f"{PATH}/weights.bin", b"?" + FILES["weights.bin"][1:])
+
+
+@pytest.mark.usefixtures("no_clones")
+def test_rule_7_damage_that_keeps_the_size_is_found_in_what_was_copied(store, made, tmp_path):
+    index = StatIndex.open(tmp_path / "index.sqlite")
+    content = put(store, made)
+    assert fetch(store.fs, store.full(PATH), tmp_path / "whole", link=False)
+    assert check(store, PATH, content, tmp_path / "whole", index) is None
+    damage(store)
+    assert verify(store, PATH, content) is None
+    fetch(store.fs, store.full(PATH), tmp_path / "got", link=False)
+    assert check(store, PATH, content, tmp_path / "got", index) == "its content is not what was recorded"
+
+
+@pytest.mark.usefixtures("no_clones")
+def test_rule_7_of_a_local_store_only_the_first_copy_is_read_again(local_store, made, tmp_path, monkeypatch):
+    content = put(local_store, made)
+    index = StatIndex.open(tmp_path / "index.sqlite")
+    monkeypatch.setattr(statindex.Settling, "settle", lambda *_: True)
+    assert check(local_store, PATH, content, tmp_path / "no copy", index) is None
+    monkeypatch.setattr(digests, "_digest_file", None)
+    assert check(local_store, PATH, content, tmp_path / "no copy", index) is None
+
+
+def test_rule_7_a_wrong_index_voids_nothing(local_store, made, tmp_path):
+    content = put(local_store, made / "weights.bin")
+    place = local_store.local_root / PATH
+    index = StatIndex.open(tmp_path / "index.sqlite")
+    index.put([(str(place), stamp_of(place.stat()), "sha256:0")])
+    assert digest_path(place, index).digest == "sha256:0"
+    assert check(local_store, PATH, content, tmp_path / "no copy", index) is None
+
+
+def test_rule_7_a_copy_that_did_not_arrive_whole_voids_nothing(memory_store, made, tmp_path):
+    content = put(memory_store, made / "weights.bin")
+    (tmp_path / "got").write_bytes(b"?" * content.size)
+    with pytest.raises(DataError, match="did not arrive as it is there; run again"):
+        check(memory_store, PATH, content, tmp_path / "got")
+
+
+def test_what_is_compared_by_its_version_is_not_read(memory_store, tmp_path):
+    assert check(memory_store, PATH, Content("file", "version:1", 1, 1), tmp_path / "no copy") is None
+
+
+def test_what_is_linked_or_cloned_is_not_copied(local_store, made, tmp_path, monkeypatch):
+    put(local_store, made)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert not fetch(local_store.fs, local_store.full(PATH), tmp_path / "got")
 
 
 def shares_of_nobody(folder):

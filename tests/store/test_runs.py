@@ -59,3 +59,10 @@ def test_a_damaged_plan_is_named(store):
     store.write(layout.plan("digits", RUN), b'{"tasks":')
     with pytest.raises(RecordFormatError, match=r"plan\.json is damaged"):
         runs.read_plan(store, "digits", RUN)
+
+
+def test_rule_10_a_damaged_latest_is_left_out(store):
+    for step in ("train", "test"):
+        runs.write_latest(store, "digits", step, {"of": step})
+    store.write(layout.latest("digits", "train"), b'{"of":')
+    assert runs.read_latest(store, "digits", ["train", "test"]) == {"test": {"of": "test"}}

@@ -4,12 +4,15 @@ import contextlib
 import multiprocessing
 import os
 import sqlite3
+import subprocess
 import threading
 
 import pytest
 
 from airflow_mlpipe.store import statindex
-from airflow_mlpipe.store.statindex import StatIndex, is_settled, stamp_of
+from airflow_mlpipe.store.statindex import Settling, StatIndex, filesystem_of, stamp_of
+
+EXT4, TMPFS, OVERLAY = 0xEF53, 0x01021994, 0x794C7630
 
 
 @pytest.fixture
@@ -44,17 +47,50 @@ def test_a_stamp_tells_every_way_to_change(tmp_path):
     assert len(stamps) == 4
 
 
-def test_a_file_is_settled_two_seconds_after_both_of_its_times(tmp_path):
+@pytest.fixture
+def settled(tmp_path, monkeypatch):
+    """Return a function that asks for an age of a file in nanoseconds and a filesystem whether it is settled."""
     path = tmp_path / "a"
     path.write_bytes(b"1")
-    changed = path.stat().st_ctime_ns
     os.utime(path, ns=(1, 1))
-    changed = path.stat().st_ctime_ns
-    assert not is_settled(path.stat(), changed + 1_999_999_999)
-    assert is_settled(path.stat(), changed + 2_000_000_000)
-    future = changed + 10**12
-    os.utime(path, ns=(future, future))
-    assert not is_settled(path.stat(), changed + 10**11)
+
+    def ask(age, filesystem=EXT4):
+        status = path.stat()
+        monkeypatch.setattr(statindex.time, "time_ns", lambda: status.st_ctime_ns + age)
+        monkeypatch.setattr(statindex, "filesystem_of", lambda _: filesystem)
+        with path.open("rb") as file:
+            return Settling().settle(file.fileno(), status)
+
+    return ask
+
+
+def test_rule_5_a_file_is_settled_two_seconds_after_both_of_its_times(settled, tmp_path):
+    assert not settled(1_999_999_999)
+    assert settled(2_000_000_000)
+    future = (tmp_path / "a").stat().st_ctime_ns + 10**12
+    os.utime(tmp_path / "a", ns=(future, future))
+    assert not settled(10**11)
+
+
+def test_rule_5_a_file_whose_pages_cannot_be_handed_to_the_disk_at_once_is_settled_when_they_have_been(
+    settled, monkeypatch
+):
+    assert not settled(59_999_999_999, OVERLAY)
+    assert settled(60_000_000_000, OVERLAY)
+    monkeypatch.setattr(statindex, "_start_writing", lambda _: False)
+    assert not settled(59_999_999_999)
+    assert settled(60_000_000_000)
+
+
+def test_rule_5_a_file_in_memory_is_never_settled(settled):
+    assert not settled(10**15, TMPFS)
+
+
+def test_the_type_of_a_filesystem_is_what_linux_says(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        told = subprocess.run(["stat", "-f", "-c", "%t", file.name], capture_output=True, check=True).stdout
+        assert filesystem_of(file.fileno()) == int(told, 16)
+    assert filesystem_of(-1) == 0
 
 
 @pytest.mark.parametrize("content", [b"no database at all, not even one of old", b"SQLite format 3\0" + b"\xff" * 500])

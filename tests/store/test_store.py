@@ -226,3 +226,18 @@ def test_a_create_whose_answer_was_lost_knows_that_it_won(local_store, monkeypat
 
     monkeypatch.setattr(exclusive, "create_exclusive", losing)
     assert local_store.create("a/1", b"mine")
+
+
+def test_what_vanishes_while_it_is_listed_is_left_out_and_nothing_else(local_store, monkeypatch):
+    for name in ("folder/a", "folder/b", "other/c"):
+        local_store.write(f"all/{name}", b"1")
+    scandir = os.scandir
+
+    def vanishing(folder):
+        found = scandir(folder)
+        if str(folder).endswith("all"):
+            local_store.remove("all/folder")
+        return found
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert local_store.sizes("all") == {"other/c": 1}

@@ -93,16 +93,93 @@ def test_a_file_takes_the_place_of_a_folder_and_a_folder_that_of_a_file(tmp_path
     assert found(*target) == {"a": b"1", "b/c": b"2"}
 
 
-def test_a_whole_file_takes_the_place_of_a_folder_and_the_other_way_round(source, target):
+def test_a_file_never_takes_the_place_of_a_folder_that_holds_something(source, target):
     fill(*source, {"": b"now a file"})
     fill(*target, TREE)
+    for ours in (None, {}, dict.fromkeys(TREE, "sha256:1")):
+        with pytest.raises(DataError, match=r"is a folder, which holds 'a.txt'; name the file: .*/target/source"):
+            mirror(source, target, ours=ours)
+    assert found(*target) == TREE
+
+
+def test_a_file_takes_the_place_of_an_empty_folder_and_of_what_a_killed_transfer_left_in_one(tmp_path):
+    source, target = place("local", tmp_path, "source"), place("local", tmp_path, "target")
+    fill(*source, {"": b"now a file"})
+    (tmp_path / "target" / "empty").mkdir(parents=True)
     mirror(source, target)
     assert found(*target) == {"": b"now a file"}
-    mirror(target, source)
-    source[0].rm_file(source[1])
+    (tmp_path / "target").unlink()
+    fill(*target, {f"sub/.{'0a' * 8}.mlpipe-part": b"half"})
+    mirror(source, target)
+    assert found(*target) == {"": b"now a file"}
+
+
+def test_a_folder_takes_the_place_of_a_file(source, target):
     fill(*source, TREE)
+    fill(*target, {"": b"a file"})
     mirror(source, target)
     assert found(*target) == TREE
+
+
+def test_only_what_is_ours_and_as_we_left_it_is_removed(source, target):
+    fill(*source, {"a": b"1", "b": b"2"})
+    ours = mirror(source, target).files
+    assert ours.keys() == {"a", "b"}
+    source[0].rm_file(f"{source[1]}/b")
+    fill(*source, {"a": b"new"})
+    fill(*target, {"b": b"edited"})
+    with pytest.raises(DataError, match=r"holds 'b', which no earlier copy of this output left there: move that away"):
+        mirror(source, target, ours=ours)
+    assert found(*target) == {"a": b"1", "b": b"edited"}
+    fill(*target, {"b": b"2"})
+    assert mirror(source, target, ours=ours).files.keys() == {"a"}
+    assert found(*target) == {"a": b"new"}
+
+
+def test_what_somebody_else_left_stays_and_nothing_is_sent(source, target):
+    fill(*source, TREE)
+    fill(*target, {"a.txt": b"old", "notes.txt": b"precious", "x/y": b"too"})
+    with pytest.raises(DataError, match=r"holds 'notes.txt' and 1 more, which no earlier copy"):
+        mirror(source, target, ours={"a.txt": "sha256:1"})
+    assert found(*target) == {"a.txt": b"old", "notes.txt": b"precious", "x/y": b"too"}
+
+
+def test_a_file_at_the_very_place_of_one_that_is_sent_is_replaced_whoever_left_it(source, target):
+    fill(*source, TREE)
+    fill(*target, {"a.txt": b"old"})
+    mirror(source, target, ours={})
+    assert found(*target) == TREE
+
+
+def test_a_file_in_place_of_the_folder_is_somebody_elses_unless_it_is_ours(source, target):
+    fill(*source, {"": b"1"})
+    ours = mirror(source, target).files
+    source[0].rm_file(source[1])
+    fill(*source, TREE)
+    with pytest.raises(DataError, match="holds a file, which no earlier copy"):
+        mirror(source, target, ours={})
+    assert found(*target) == {"": b"1"}
+    mirror(source, target, ours=ours)
+    assert found(*target) == TREE
+
+
+def test_a_link_is_nobodys_and_stays_where_only_ours_may_go(tmp_path):
+    source, target = place("local", tmp_path, "source"), place("local", tmp_path, "target")
+    fill(*source, {"a": b"1"})
+    fill(LOCAL, str(tmp_path / "precious"), {"b": b"mine"})
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "b").symlink_to(tmp_path / "precious" / "b")
+    with pytest.raises(DataError, match="holds 'b', which no earlier copy"):
+        mirror(source, target, ours={"b": digest_path(tmp_path / "precious" / "b").digest})
+    assert (tmp_path / "target" / "b").is_symlink()
+
+
+def test_what_a_killed_copy_left_unfinished_is_ours(tmp_path):
+    source, target = place("local", tmp_path, "source"), place("local", tmp_path, "target")
+    fill(*source, {"a": b"1"})
+    fill(*target, {f".{'0a' * 8}.mlpipe-part": b"half"})
+    mirror(source, target, ours={})
+    assert found(*target) == {"a": b"1"}
 
 
 def test_a_link_in_the_destination_is_removed_and_what_it_leads_to_stays(tmp_path):
@@ -156,6 +233,24 @@ def test_the_same_path_on_another_server_is_another_place_and_with_other_credent
     refuse_overlap(here, Side(Server(endpoint="http://there", key="a"), "/bucket/x"), "one", "other")
     with pytest.raises(DataError, match="lie inside one another"):
         refuse_overlap(here, Side(Server(endpoint="http://here", key="b"), "/bucket/x"), "one", "other")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {"use_listings_cache": False, "config_kwargs": {"retries": {}}, "anon": True}, True),
+        ({}, {"client_kwargs": {"endpoint_url": "https://s3.eu-west-1.amazonaws.com"}}, True),
+        ({"endpoint_url": "http://here/"}, {"client_kwargs": {"endpoint_url": "http://here"}}, True),
+        ({"endpoint_url": "http://here"}, {"client_kwargs": {"endpoint_url": "http://there"}}, False),
+        ({"account_name": "here"}, {"account_name": "there"}, False),
+    ],
+)
+def test_only_what_says_where_the_data_lies_tells_places_apart(one, other, same):
+    class Server(MemoryFileSystem):
+        protocol = "server"
+
+    sides = [Side(Server(**options), "/bucket/x") for options in (one, other)]
+    assert sides[0].reaches(sides[1]) is same
 
 
 def test_a_source_that_is_not_what_was_bound_is_refused(source, target):
