@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airflow_mlpipe
-from airflow_mlpipe.exceptions import CommandFailedError, DataError, InputLostError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError, DataError, InputLostError, StepError, StoreError
 from airflow_mlpipe.resolving.references import token_now
 from airflow_mlpipe.runtime.collect import check_outputs
 from airflow_mlpipe.runtime.layout import StepDirectory
@@ -143,7 +143,8 @@ class LocalLauncher:
                 content = publish(self._store, fingerprint, claim, name, source)
                 published[name] = OutputRef(layout.output(fingerprint, claim, name), content)
         except BaseException:
-            self._store.remove(layout.outputs(fingerprint, claim))
+            with contextlib.suppress(StoreError):  # retention finds them
+                self._store.remove(layout.outputs(fingerprint, claim))
             raise
         return published
 

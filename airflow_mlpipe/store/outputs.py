@@ -145,7 +145,10 @@ def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True,
 
 def _upload(store: Store, target: str, item: tuple[str, TreeFile]) -> None:
     relative, file = item
-    store.upload(Path(file.path), _at(target, relative), move=_is_own(file))
+    source, own = Path(file.path), _is_own(file)
+    if own and not os.access(source.parent, os.W_OK):  # the command made it read-only, and a move needs more
+        source.parent.chmod(0o700)
+    store.upload(source, _at(target, relative), move=own)
 
 
 def _is_own(file: TreeFile) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from airflow_mlpipe.exceptions import DataError, StoreUnreachableError
 from airflow_mlpipe.store import attempts, digests, layout, statindex
 from airflow_mlpipe.store.digests import Content, StatIndex, digest_object, digest_path
-from airflow_mlpipe.store.outputs import check, fetch, publish, verify
+from airflow_mlpipe.store.outputs import check, fetch, publish, verify, verify_all
 from airflow_mlpipe.store.staging import Stager
 from airflow_mlpipe.store.statindex import stamp_of
 from airflow_mlpipe.store.store import Store
@@ -177,6 +177,25 @@ def test_rule_7_damage_is_said_in_words(store, made, damage, words):
     content = put(store, made)
     damage(store)
     assert verify(store, PATH, content) == words
+
+
+def test_several_outputs_are_verified_at_once(store, made):
+    contents = {
+        layout.output(FP, claim, name): publish(store, FP, claim, name, fill(made.parent / f"{claim}{name}", FILES))
+        for claim, name in [("c1", "model"), ("c1", "model-2"), ("c2", "model")]
+    }
+    contents[layout.output(FP, "c2", "one")] = publish(store, FP, "c2", "one", fill(made, FILES) / "weights.bin")
+    assert verify_all(store, contents) == dict.fromkeys(contents)
+    store.remove(layout.output(FP, "c1", "model"))
+    store.write(layout.output(FP, "c2", "one"), b"short")
+    missing = layout.output("0e" * 32, "c9", "model")
+    assert verify_all(store, {**contents, missing: contents[PATH]}) == {
+        layout.output(FP, "c1", "model"): "it is gone",
+        layout.output(FP, "c1", "model-2"): None,
+        layout.output(FP, "c2", "model"): None,
+        layout.output(FP, "c2", "one"): "it is 5 bytes instead of 5000",
+        missing: "it is gone",
+    }
 
 
 def test_rule_7_a_file_is_not_taken_for_a_folder(store, made):
