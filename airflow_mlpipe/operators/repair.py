@@ -38,7 +38,7 @@ def repair(life: Life, task: Task, lost: InputLostError) -> Task:
     record = fingerprint_log.Log.read(life.site.store, fingerprint).commit_of(claim)
     if record is None:
         raise lost
-    spec = load_spec(record.body["spec"])
+    spec = load_spec(record.body.get("spec", {}))
     owner = _owner(life.owner, spec)
     life.say(f"output {output} of {describe(owner)} was lost: {lost.reason}; it is made again")
     fingerprint_log.void(life.site.store, fingerprint, record.number, f"output {output}: {lost.reason}")

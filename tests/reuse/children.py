@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from airflow_mlpipe.operators.claims import Turn
 from airflow_mlpipe.resolving.inventory import Inventory
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner, Survey
 from airflow_mlpipe.resolving.verifying import verify_outputs
-from airflow_mlpipe.store import layout, log, runs
+from airflow_mlpipe.store import attempts, layout, log, runs
 from airflow_mlpipe.store.exclusive import client_of
 from airflow_mlpipe.store.log import Log
 from airflow_mlpipe.store.store import Store
@@ -60,6 +61,7 @@ class Order:
     :param expiry: how long it lets a holder be silent.
     :param host: where it says that it runs: elsewhere nobody can see whether its process lives.
     :param skew: by how many seconds its clocks that tell the time are ahead.
+    :param hasty: whether it tries at once what failed, and only once more.
     """
 
     root: str
@@ -72,6 +74,7 @@ class Order:
     beat: float = 0.1
     host: str = ""
     skew: float = 0.0
+    hasty: bool = False
 
     @property
     def name(self) -> str:
@@ -86,7 +89,10 @@ def live(order: Order) -> None:
     log.Watch = partial(log.Watch, expiry=order.expiry)
     log.Beat = partial(log.Beat, interval=order.beat)
     claims._LONGEST_PAUSE = 0.1
+    tempfile.tempdir = order.root  # where the directory of a step whose store is not local stays, if it is killed
     Turn._begin = _telling(Turn._begin, order.file("waits"))
+    if order.hasty:
+        attempts.PAUSES = (0.0,)
     if order.host:
         socket.gethostname = lambda: order.host
     if order.skew:
@@ -189,7 +195,7 @@ class Child:
 
     def end(self) -> dict[str, Any]:
         """Wait until it has ended by itself, and return what it said."""
-        self.process.join(SECONDS)
+        self.process.join(3 * SECONDS)
         assert self.process.exitcode == 0
         told: dict[str, Any] = json.loads(self.order.file("result").read_text())
         return told

@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from airflow_mlpipe.exceptions import RecordFormatError
+from airflow_mlpipe.exceptions import CommandFailedError, RecordFormatError, StoreUnreachableError
+from airflow_mlpipe.operators import life
 from airflow_mlpipe.resolving.inventory import Inventory
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner
 from airflow_mlpipe.store import layout, log, runs
@@ -184,6 +185,23 @@ def test_rule_7_of_a_share_of_all_outputs_that_is_lost_only_the_producers_run_ag
         Pruner(store, Policy(keep_last=1), AT_ONCE).prune()  # what is left of the voided records
 
 
+def test_rule_7_a_truncated_input_never_reaches_a_script(world):
+    engine, pipeline = world.engine(launcher=Launches()), many_steps(world.root, 2)
+    store = engine.site.store
+    expected = contents(store, engine.run(pipeline))
+    for path in store.sizes(layout.LOG):
+        store.remove(f"{layout.LOG}/{path}")
+    plan = engine.plan(pipeline, "r2")
+    made = engine.follow(pipeline, plan, only=["s0"])["s0"]
+    for path in store.sizes(f"{layout.OUTPUTS}/{made.fingerprint}"):
+        place = f"{layout.OUTPUTS}/{made.fingerprint}/{path}"
+        store.remove(place)
+        store.write(place, b"cut")
+    assert engine.follow(pipeline, plan, only=["s1"])["s1"].outcome == "ran"
+    assert any("was lost" in line for line in engine.said)
+    assert contents(store, engine.run(pipeline)) == expected
+
+
 @pytest.fixture
 def pure(tmp_path):
     return Engine(tmp_path, launcher=Launches())
@@ -247,6 +265,52 @@ def test_rule_10_a_damaged_record_is_never_a_hit(pure, tmp_path, monkeypatch, da
     assert contents(store, again) == contents(store, ran)
     assert pure.run(pipeline).outcomes() == dict.fromkeys(ran.steps, "reused")
     assert Inventory.read(store).logs[ran["s1"].fingerprint].damaged == (ran["s1"].number,)
+
+
+def test_rule_10_a_record_without_the_spec_of_its_step_is_no_way_to_make_a_lost_input_again(pure, tmp_path):
+    pipeline, store = many_steps(tmp_path, 2), pure.site.store
+    plan = pure.plan(pipeline, "r1")
+    ran = pure.follow(pipeline, plan, only=["s0"])["s0"]
+    body = json.loads(store.read(entry(ran)))["body"]
+    changed(store, entry(ran), body={name: value for name, value in body.items() if name != "spec"})
+    store.remove(layout.OUTPUTS)
+    failed = pure.follow(pipeline, plan, only=["s1"])["s1"]
+    assert isinstance(failed.error, RecordFormatError)
+    assert "cannot be read" in str(failed.error)
+
+
+class Failing:
+    """A launcher whose command fails."""
+
+    def launch(self, *_):
+        message = "exit code 7"
+        raise CommandFailedError(message)
+
+
+def unreachable(*_, **__):
+    message = "no route to the store"
+    raise StoreUnreachableError(message)
+
+
+def test_a_step_that_fails_while_the_store_is_away_says_why_it_failed(tmp_path, monkeypatch):
+    engine = Engine(tmp_path, launcher=lambda *_: Failing())
+    monkeypatch.setattr(log, "release", unreachable)
+    monkeypatch.setattr(runs, "write_note", unreachable)
+    failed = engine.run(many_steps(tmp_path, 1))["s0"]
+    assert (type(failed.error), str(failed.error)) == (CommandFailedError, "exit code 7")
+    assert engine.said[1:] == [
+        "the claim could not be given back: no route to the store",
+        "that the step failed could not be written down: no route to the store",
+    ]
+
+
+@pytest.mark.parametrize("where", [(life.Life, "_decide_again"), (log.Beat, "__enter__")])
+def test_a_claim_is_given_back_when_the_store_fails_right_after_it(pure, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(*where, unreachable)
+    failed = pure.run(many_steps(tmp_path, 1))
+    assert isinstance(failed["s0"].error, StoreUnreachableError)
+    assert pure.log(failed.plan.decisions["s0"].fingerprint).holder is None
+    assert pure.taken() == []
 
 
 DAMAGES = {

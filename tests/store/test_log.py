@@ -361,13 +361,18 @@ class Play:
 ACTIONS = ("claim", "claim", "take_over", "commit", "commit", "commit_unclaimed", "void", "release", "crash")
 
 
-@pytest.mark.parametrize("kind", ["local", "memory"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@pytest.mark.parametrize("kind", ["local", "memory", pytest.param("s3", marks=pytest.mark.s3)])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(st.sampled_from(ACTIONS), max_size=25), seed=st.integers(0, 2**32))
-def test_rule_8_the_log_does_what_its_model_does(kind, actions, seed):
+def test_rule_8_the_log_does_what_its_model_does(request, kind, actions, seed):
     folder = tempfile.mkdtemp(prefix="mlpipe-test-")
     try:
-        play = Play(Store.open(folder if kind == "local" else f"memory://{uuid.uuid4().hex}"))
+        if kind == "s3":
+            server = request.getfixturevalue("s3")
+            store = Store.open(server.fresh(), server.options)
+        else:
+            store = Store.open(folder if kind == "local" else f"memory://{uuid.uuid4().hex}")
+        play = Play(store)
         choice = random.Random(seed)
         for action in actions:
             getattr(play, action)(choice)

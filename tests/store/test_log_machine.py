@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from airflow_mlpipe.exceptions import ClaimLostError
 from airflow_mlpipe.store import layout, log
-from airflow_mlpipe.store.log import Claim, Log, Owner, Watch
+from airflow_mlpipe.store.log import Claim, Log, Owner, Record, Watch
 from airflow_mlpipe.store.store import Store
 
 FP = "f0" * 32
@@ -165,12 +165,6 @@ class OneFingerprint(RuleBasedStateMachine):
             self.all[after.holder.id] = Process(after.holder, dead=True)
 
     @rule(process=processes)
-    def beat(self, process: Process) -> None:
-        if not process.dead and not process.paused:
-            process.last_beat = self.now
-            self.beat_of(process.claim)
-
-    @rule(process=processes)
     def pause_or_go_on(self, process: Process) -> None:
         process.paused = not process.paused
 
@@ -178,14 +172,15 @@ class OneFingerprint(RuleBasedStateMachine):
     def crash(self, process: Process) -> None:
         process.dead = True
 
-    @rule(seconds=st.sampled_from([1.0, INTERVAL, EXPIRY / 2, EXPIRY, 2 * EXPIRY]))
     def time_passes(self, seconds: float) -> None:
         """Let time pass; whoever lives and is not paused beats all the while."""
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + INTERVAL)
             for process in self.all.values():
-                self.beat(process)
+                if not process.dead and not process.paused:
+                    process.last_beat = self.now
+                    self.beat_of(process.claim)
 
     @precondition(lambda self: self.holder)
     @rule(target=waiters, task=st.integers(0, TASKS - 1))
@@ -193,9 +188,10 @@ class OneFingerprint(RuleBasedStateMachine):
         holder = self.all[self.holder].claim
         return Waiter(Watch(self.store, holder, EXPIRY, lambda: self.now), self.owner(task, 1), self.now)
 
-    @rule(target=processes, waiter=waiters)
-    def look(self, waiter: Waiter) -> Any:
-        """Look at the beat; take over only who has shown none for longer than the expiry."""
+    @rule(target=processes, waiter=waiters, later=st.sampled_from([0.0, INTERVAL, EXPIRY, EXPIRY + 1, 3 * EXPIRY]))
+    def look(self, waiter: Waiter, later: float) -> Any:
+        """Look at the beat after a time; take over only who has shown none for longer than the expiry."""
+        self.time_passes(later)
         holder = self.all[waiter.watch.claim.id]
         silent = self.now - max(holder.last_beat, waiter.since)
         expired = waiter.watch.expired()
@@ -224,12 +220,8 @@ class OneFingerprint(RuleBasedStateMachine):
         claim = process.claim
         door = Door(self.store, self.others(meanwhile))
         counted = [number for number, by in self.counting() if by == claim.id]
-        try:
-            record = log.commit(door, claim, {"by": claim.id})
-        except ClaimLostError as lost:
-            assert self.order[-1] != claim.id
-            last = self.all[self.order[-1]].claim.owner
-            assert lost.by_later_try == claim.owner.is_superseded_by(last)
+        record = self.try_to_commit(door, claim)
+        if record is None:
             self.fenced.add(claim.id)
             return
         if record.number in counted:
@@ -237,6 +229,17 @@ class OneFingerprint(RuleBasedStateMachine):
         assert self.order[-1] == claim.id
         self.commits.append((record.number, claim.id))
         self.ended.add(claim.id)
+
+    def try_to_commit(self, door: Door, claim: Claim) -> Record | None:
+        """Commit; return None where the claim was lost, and see that it was."""
+        try:
+            return log.commit(door, claim, {"by": claim.id})
+        except ClaimLostError as error:
+            lost = error
+        last = self.all[self.order[-1]].claim
+        assert last != claim
+        assert lost.by_later_try == claim.owner.is_superseded_by(last.owner)
+        return None
 
     @rule(process=processes, when=st.sampled_from(["before", "after"]))
     def crash_while_committing(self, process: Process, when: str) -> None:
@@ -292,5 +295,5 @@ class OneFingerprint(RuleBasedStateMachine):
         assert not counting & (self.fenced - in_time)
 
 
-OneFingerprint.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+OneFingerprint.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestOneFingerprint = OneFingerprint.TestCase
