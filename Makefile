@@ -76,7 +76,7 @@ $(VENV)/.bench: $(VENV)/.ready
 # Asks PyPI for the newest versions that fit together on every Python from 3.10 to 3.13.
 constraints: $(VENV)/.uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
-	  --extra dev --extra demo --extra s3 --extra gcs --extra azure --extra bench -o constraints.txt pyproject.toml
+	  --extra dev --extra demo --extra s3 --extra fast --extra gcs --extra azure --extra bench -o constraints.txt pyproject.toml
 
 clean:
 	rm -rf .mlpipe .airflow dags/pipelines/data .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks build dist

@@ -42,8 +42,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEY, SECRET, REGION = "testing", "testing-secret-key", "us-east-1"
+KEY, SECRET, REGION = "loopback-access-key", "loopback-secret-key", "us-east-1"
 _CODES = {500: "InternalError", 503: "SlowDown", 409: "ConditionalRequestConflict"}
+
+
+_SERVE = """
+import sys, threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+put, alone = S3Response.put_object, threading.Lock()
+
+def put_alone(self):
+    with alone:
+        return put(self)
+
+S3Response.put_object = put_alone
+main(sys.argv[1:])
+"""
+"""moto looks whether an object is there and then writes it, in threads: only one at a time is what S3 promises."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ def s3_server(bucket: str = "bucket") -> Iterator[Server]:
     """
     _see_that_it_is_installed()
     port = _free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", _SERVE, "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for(port, process)

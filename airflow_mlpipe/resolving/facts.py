@@ -44,6 +44,7 @@ class Facts:
     _directories: dict[str, tuple[Path, Snapshot]] = field(default_factory=dict)
     _environments: dict[Environment, EnvironmentSpec] = field(default_factory=dict)
     _locks: dict[str, bytes] = field(default_factory=dict)
+    _packed: set[str] = field(default_factory=set)
     _inputs: dict[tuple[str, str | None, str | None], InputSpec] = field(default_factory=dict)
 
     def task(self, step: Step, *, run_after: tuple[str, ...] = (), regenerate: bool = False) -> Task:
@@ -67,10 +68,13 @@ class Facts:
 
         :raises DataChangedError: if a file was edited since it was read.
         """
-        if spec.code in self._directories:
+        if spec.code in self._directories and spec.code not in self._packed:
             snapshots.pack(self.site.store, *self._directories[spec.code])
-        if spec.environment.lock in self._locks:
-            snapshots.put_blob(self.site.store, self._locks[spec.environment.lock])
+            self._packed.add(spec.code)
+        lock = spec.environment.lock
+        if lock in self._locks and lock not in self._packed:
+            snapshots.put_blob(self.site.store, self._locks[lock])
+            self._packed.add(lock)
 
     def _keep_lock(self, lock: bytes) -> str:
         digest = snapshots.blob_digest(lock)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.store.digests import StatIndex
 
+
 def content_of(
     uri: str, fs: AbstractFileSystem, path: str, compare: str | None, index: StatIndex | None = None
 ) -> tuple[Content, str | None]:

@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mlpipe.exceptions import DataChangedError, DataError
+from airflow_mlpipe.store import s3
 from airflow_mlpipe.store.attempts import retried
 from airflow_mlpipe.store.exclusive import lock_of
 from airflow_mlpipe.store.listing import listing
@@ -51,6 +52,7 @@ _LARGE = 1 << 20
 """Bytes from which a file is worth a thread of its own."""
 
 _BLOCK = 1 << 20
+_SMALL = 8 << 20
 _CHUNK = 500
 _READERS = 8
 
@@ -126,7 +128,13 @@ def digest_object(fs: AbstractFileSystem, path: str) -> Content:
         with ThreadPoolExecutor(_READERS) as pool:
             full = [f"{root}/{name}" if name else root for name in sizes]
             digests = dict(
-                zip(sizes, pool.map(lambda name: retried(lambda: digest_remote_file(fs, name)), full), strict=True)
+                zip(
+                    sizes,
+                    pool.map(
+                        lambda name, size: retried(lambda: digest_remote_file(fs, name, size)), full, sizes.values()
+                    ),
+                    strict=True,
+                )
             )
     except (FileNotFoundError, DataError):
         raise
@@ -218,19 +226,25 @@ def _digest_descriptor(number: int, size: int) -> str:
     return _named(digest.hexdigest())
 
 
-def digest_remote_file(fs: AbstractFileSystem, path: str) -> str:
-    """Return the digest of one file of any filesystem."""
+def digest_remote_file(fs: AbstractFileSystem, path: str, size: int | None = None) -> str:
+    """Return the digest of one file of any filesystem; see `blocks`."""
     digest = hashlib.sha256()
-    for block in blocks(fs, path):
+    for block in blocks(fs, path, size):
         digest.update(block)
     return _named(digest.hexdigest())
 
 
-def blocks(fs: AbstractFileSystem, path: str) -> Iterator[bytes]:
-    """Yield the bytes of a file of any filesystem, piece by piece."""
+def blocks(fs: AbstractFileSystem, path: str, size: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a file of any filesystem, piece by piece.
+
+    :param size: of the file, if it is known: a small one then costs one request.
+    """
     if isinstance(fs, MemoryFileSystem):  # its readers of one file share one position
         with lock_of(fs):
             yield bytes(fs.cat_file(path))
+        return
+    if s3.is_s3(fs, path) and size is not None and size <= _SMALL:
+        yield s3.read(fs, path)
         return
     with fs.open(path, "rb") as file:
         while block := file.read(_BLOCK):

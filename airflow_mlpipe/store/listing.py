@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.store import s3
 from airflow_mlpipe.store.exclusive import lock_of
 
@@ -17,6 +18,8 @@ _VERSIONS = ("etag", "md5", "md5hash", "content_md5", "checksum", "generation", 
 
 _TIMES = ("mtime", "lastmodified", "last_modified", "modified", "updated", "created")
 
+_NO_NAMES = {"", ".", ".."}
+
 _LISTED_FIRST = {"gs", "gcs", "abfs", "abfss", "az", "adl"}
 """The protocols of object stores, where nothing but a listing tells a folder."""
 
@@ -27,13 +30,25 @@ def listing(fs: AbstractFileSystem, path: str) -> dict[str, Mapping[str, Any]]:
     One request, or one a thousand files, where the filesystem can do that: nothing is asked of single files.
 
     :raises FileNotFoundError: if there is nothing.
+    :raises DataError: if a name cannot be that of a file in a folder, as `..` in the key of an object.
     """
     root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
+    found = _listing(fs, root)
+    for name in found:
+        if name and not _NO_NAMES.isdisjoint(name.split("/")):
+            message = (
+                f"{fs.unstrip_protocol(root)} holds {name!r}, which no folder on a disk can hold; rename or remove it"
+            )
+            raise DataError(message)
+    return found
+
+
+def _listing(fs: AbstractFileSystem, root: str) -> dict[str, Mapping[str, Any]]:
     with lock_of(fs):
         if s3.is_s3(fs, root):
             found = s3.listing(fs, root)
             if found is None:
-                raise FileNotFoundError(path)
+                raise FileNotFoundError(root)
             return found
         fs.invalidate_cache(root)  # listings are cached, and this asks for now
         return _object_store(fs, root) if _protocols(fs) & _LISTED_FIRST else _other(fs, root)
@@ -70,7 +85,7 @@ def _other(fs: AbstractFileSystem, root: str) -> dict[str, Mapping[str, Any]]:
 
 def _below(root: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     files = {name: entry for name, entry in found.items() if entry["type"] != "directory" and not name.endswith("/")}
-    return {name[len(root) :].lstrip("/"): entry for name, entry in files.items()}
+    return {name[len(root) :].removeprefix("/"): entry for name, entry in files.items()}
 
 
 def _protocols(fs: AbstractFileSystem) -> set[str]:

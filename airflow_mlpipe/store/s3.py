@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.core import url_to_fs
 
+from airflow_mlpipe.store import fast
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from fsspec import AbstractFileSystem
 
-_CONFIG = {"retries": {"mode": "standard", "total_max_attempts": 2}, "max_pool_connections": 32}
+_CONFIG = {
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+    "max_pool_connections": 32,
+    "connect_timeout": 10,
+    "read_timeout": 30,
+}
 _RETRIES = 2
 """Of s3fs, around those of its client: five of each would make a read from a silent server last half an hour."""
 
@@ -26,7 +33,10 @@ _PARTS = {"chunksize": 16 << 20, "max_concurrency": 4}
 """Of large objects: several of them are under way at once, and each part is held in memory."""
 
 _PAGE = 1000
-_SWEEP, _SWEEPERS = 8, 16
+_LISTERS = 16
+_SWEEP = 128
+"""Folders that are listed one after another, at the least, when many are."""
+
 _GAP = 60
 """Objects between two folders that cost as much to be listed and left out as another request."""
 
@@ -89,13 +99,16 @@ def create(fs: AbstractFileSystem, path: str, content: bytes) -> None:
 
 def upload(fs: AbstractFileSystem, source: str, path: str) -> None:
     """Write an object from a local file: one request, or several for a large one."""
+    if fast.upload(fs, source, path):
+        return
     with _in_bucket_of(path):
         fs.put_file(source, path, **_known(fs.put_file, _PARTS))
 
 
-def download(fs: AbstractFileSystem, path: str, target: str) -> None:
-    """Write a local file from an object: one request, or several for a large one."""
-    fs.get_file(path, target, **_known(fs.get_file, _PARTS))
+def download(fs: AbstractFileSystem, path: str, target: str, size: int) -> None:
+    """Write a local file from an object of some bytes: one request, or several for a large one."""
+    if not fast.download(fs, path, target, size):
+        fs.get_file(path, target, **_known(fs.get_file, _PARTS))
 
 
 def make_folder(fs: AbstractFileSystem, path: str) -> None:
@@ -140,27 +153,30 @@ def listing(fs: AbstractFileSystem, path: str) -> dict[str, Mapping[str, Any]] |
     files: dict[str, Mapping[str, Any]] = {}
     for rest, entry in found.items():
         if not rest.endswith("/"):
-            files[rest.lstrip("/")] = _told(entry)
+            files[rest[1:]] = _told(entry)
     return {"": files[""]} if "" in files else files
 
 
 def listings(fs: AbstractFileSystem, folders: Collection[str]) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Return what listings tell of the objects below several folders of a bucket, by folder and relative path.
 
-    Where little lies between the folders, one request tells of many.
+    Where little lies between the folders, one request tells of many. None of them may lie inside another.
     """
     if not folders:
         return {}
     keys = {f"{_split(fs, folder)[1]}/": folder for folder in folders}
     bucket, prefixes = _split(fs, next(iter(folders)))[0], sorted(keys)
-    size = max(_SWEEP, -(-len(prefixes) // _SWEEPERS))
+    size = max(_SWEEP, -(-len(prefixes) // _LISTERS))
     parts = [prefixes[start : start + size] for start in range(0, len(prefixes), size)]
-    with _in_bucket_of(bucket), ThreadPoolExecutor(len(parts)) as pool:
-        swept = list(pool.map(lambda part: _sweep(fs, bucket, part), parts))
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    with _in_bucket_of(bucket), ThreadPoolExecutor(_LISTERS) as pool:
+        for swept in pool.map(lambda part: _sweep(fs, bucket, part), parts):
+            found.update(swept)
+        alone = [prefix for prefix in prefixes if prefix not in found]
+        found.update(zip(alone, pool.map(lambda prefix: _all_below(fs, bucket, prefix), alone), strict=True))
     return {
         keys[prefix]: {entry["Key"][len(prefix) :]: _told(entry) for entry in entries if not entry["Key"].endswith("/")}
-        for part in swept
-        for prefix, entries in part.items()
+        for prefix, entries in found.items()
     }
 
 
@@ -187,7 +203,7 @@ def _at_or_below(fs: AbstractFileSystem, path: str) -> dict[str, Mapping[str, An
     bucket, key = _split(fs, path)
     with _in_bucket_of(path):
         if not key:
-            return {f"/{entry['Key']}": entry for page in _pages(fs, bucket, "") for entry in page.get("Contents", ())}
+            return {f"/{entry['Key']}": entry for entry in _all_below(fs, bucket, "")}
         return dict(_collect(fs, bucket, key))
 
 
@@ -200,24 +216,17 @@ def _collect(fs: AbstractFileSystem, bucket: str, key: str) -> Iterator[tuple[st
         if not last.startswith("/"):
             break  # nothing is below, or it comes after others, which may be many
     if page.get("IsTruncated") and last < "/":
-        for below in _pages(fs, bucket, f"{key}/"):
-            yield from ((entry["Key"][len(key) :], entry) for entry in below.get("Contents", ()))
+        yield from ((entry["Key"][len(key) :], entry) for entry in _all_below(fs, bucket, f"{key}/"))
 
 
 def _sweep(fs: AbstractFileSystem, bucket: str, prefixes: list[str]) -> dict[str, list[Mapping[str, Any]]]:
-    """List what begins with sorted prefixes, jumping over what lies between them; one by one, if that is much."""
+    """List what begins with sorted prefixes, jumping over what lies between them; up to where that is too much."""
     found: dict[str, list[Mapping[str, Any]]] = {prefix: [] for prefix in prefixes}
-    common = _common(prefixes[0], prefixes[-1])
     limit = _PAGE if len(prefixes) == 1 else min(_PAGE, 4 * len(prefixes) + _GAP)
-    position, after = 0, ""
+    common, position, after = _common(prefixes[0], prefixes[-1]), 0, ""
     while position < len(prefixes):
-        page = fs.call_s3(
-            "list_objects_v2",
-            Bucket=bucket,
-            Prefix=common,
-            StartAfter=max(after, prefixes[position]),
-            MaxKeys=limit,
-        )
+        start = max(after, prefixes[position])
+        page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=common, StartAfter=start, MaxKeys=limit)
         before, between = position, 0
         for entry in page.get("Contents", ()):
             after = entry["Key"]
@@ -230,11 +239,13 @@ def _sweep(fs: AbstractFileSystem, bucket: str, prefixes: list[str]) -> dict[str
         if not page.get("IsTruncated"):
             break
         if between > _GAP * (position - before + 1):
-            for prefix in prefixes[position:]:
-                found[prefix] = [entry for rest in _pages(fs, bucket, prefix) for entry in rest.get("Contents", ())]
-            break
+            return {prefix: found[prefix] for prefix in prefixes[:position]}
         limit = _PAGE
     return found
+
+
+def _all_below(fs: AbstractFileSystem, bucket: str, prefix: str) -> list[Mapping[str, Any]]:
+    return [entry for page in _pages(fs, bucket, prefix) for entry in page.get("Contents", ())]
 
 
 def _common(first: str, last: str) -> str:

@@ -56,7 +56,7 @@ class Stager:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with lock_of(fs):
             if s3.is_s3(fs, source):
-                s3.download(fs, source, target)
+                s3.download(fs, source, target, size)
             else:
                 fs.get_file(source, target)
         arrived = os.stat(target).st_size

@@ -79,7 +79,7 @@ class Stream:
         except BaseException:
             self._give_up(writer, place)
             raise
-        _compare(place, digest, digest_remote_file(self._target.fs, place))
+        _compare(place, digest, digest_remote_file(self._target.fs, place, size))
         return digest
 
     def _give_up(self, writer: IO[bytes], place: str) -> None:
@@ -95,7 +95,7 @@ class Stream:
     def _copy(self, path: str, size: int, writer: IO[bytes]) -> str:
         sent = hashlib.sha256()
         count = 0
-        for block in blocks(self._source.fs, self._source.found_at(path)):
+        for block in blocks(self._source.fs, self._source.found_at(path), size):
             if self._failed or self._stopped():
                 message = "it was stopped; what has arrived whole is not sent again by the next try"
                 raise DataError(message)

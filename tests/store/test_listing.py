@@ -6,7 +6,10 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.store.digests import digest_object
 from airflow_mlpipe.store.listing import listing
+from airflow_mlpipe.store.outputs import fetch
 
 
 class GoogleLike(MemoryFileSystem):
@@ -85,6 +88,25 @@ def test_what_is_out_of_reach_is_not_missing():
 
     with pytest.raises(ConnectionError):
         listing(Down(), "/a")
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "./a", "a//b", "/b"])
+def test_an_object_whose_name_would_lead_out_of_a_folder_is_refused_by_name(s3, tmp_path, name):
+    fs = fsspec.filesystem("s3", **s3.options)
+    root = s3.fresh().removeprefix("s3://")
+    bucket, _, key = root.partition("/")
+    fs.call_s3("put_object", Bucket=bucket, Key=f"{key}/data/{name}", Body=b"evil")
+    fs.pipe_file(f"{root}/data/good", b"good")
+    for action in (
+        lambda: listing(fs, f"{root}/data"),
+        lambda: digest_object(fs, f"{root}/data"),
+        lambda: fetch(fs, f"{root}/data", tmp_path / "step" / "got"),
+    ):
+        with pytest.raises(DataError, match=f"holds {name!r}, which no folder on a disk can hold; rename or remove it"):
+            action()
+    assert not (tmp_path / "step" / "evil").exists()
+    assert not (tmp_path / "evil").exists()
 
 
 @pytest.mark.s3

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airflow_mlpipe.exceptions import StoreUnreachableError
 from airflow_mlpipe.store import attempts, journal, layout, log, outputs, runs, s3, snapshots
@@ -44,7 +47,7 @@ def test_what_suits_s3_gives_way_to_what_is_given():
     assert fs.config_kwargs["retries"] == {"mode": "standard", "total_max_attempts": 2}
     given = {"config_kwargs": {"retries": {"max_attempts": 9}}, "key": "k"}
     fs, _ = s3.open_url("s3://b/p", given)
-    assert (fs.config_kwargs, fs.retries) == ({"max_pool_connections": 32, **given["config_kwargs"]}, 5)
+    assert (fs.config_kwargs, fs.retries) == ({**s3._CONFIG, **given["config_kwargs"]}, 5)
     assert given == {"config_kwargs": {"retries": {"max_attempts": 9}}, "key": "k"}
 
 
@@ -172,6 +175,88 @@ def test_a_listing_in_pages_is_whole(s3_store, network):
         s3_store.remove("a")
     assert seen == {"LIST": 4, "POST": 4}
     assert s3_store.names("a") == []
+
+
+class Bucket:
+    """Lists as S3 does, in pages, and counts the requests."""
+
+    def __init__(self, keys):
+        self.keys = sorted(keys)
+        self.calls = 0
+
+    def split_path(self, path):
+        bucket, _, key = path.partition("/")
+        return bucket, key, None
+
+    def call_s3(self, method, Bucket, Prefix, MaxKeys, StartAfter="", ContinuationToken=""):  # noqa: N803
+        assert (method, Bucket) == ("list_objects_v2", "bucket")
+        self.calls += 1
+        after = max(StartAfter, ContinuationToken)
+        found = [key for key in self.keys if key.startswith(Prefix) and key > after]
+        page = {"Contents": [{"Key": key, "Size": len(key)} for key in found[:MaxKeys]]}
+        more = {"IsTruncated": True, "NextContinuationToken": found[MaxKeys - 1]} if found[MaxKeys:] else {}
+        return page | more
+
+
+def logs(count):
+    """Return keys as the logs of many fingerprints have them."""
+    folders = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(count)]
+    return folders, [f"log/{folder[:2]}/{folder}/{entry:06}.json" for folder in folders for entry in (1, 2)]
+
+
+def test_the_logs_of_a_thousand_steps_are_listed_in_a_few_requests():
+    folders, keys = logs(1000)
+    bucket = Bucket(keys)
+    found = s3.listings(bucket, [f"bucket/log/{folder[:2]}/{folder}" for folder in folders])
+    assert {len(files) for files in found.values()} == {2}
+    assert bucket.calls == 8
+
+
+def test_folders_among_many_others_are_listed_one_by_one():
+    folders, keys = logs(20_000)
+    bucket = Bucket(keys)
+    wanted = [f"bucket/log/{folder[:2]}/{folder}" for folder in folders[:50]]
+    found = s3.listings(bucket, wanted)
+    assert {folder: sorted(files) for folder, files in found.items()} == {
+        folder: ["000001.json", "000002.json"] for folder in wanted
+    }
+    assert bucket.calls <= 52
+
+
+segments = st.text("ab-/0", min_size=1, max_size=4).map(lambda text: text.strip("/")).filter(bool)
+
+
+@given(
+    keys=st.sets(st.lists(segments, min_size=1, max_size=3).map("/".join), max_size=40),
+    folders=st.sets(st.text("ab-0", min_size=1, max_size=3), max_size=8),
+    page=st.integers(1, 5),
+    sizes=st.tuples(st.integers(1, 4), st.integers(0, 3)),
+)
+@settings(max_examples=300)
+def test_many_folders_listed_at_once_are_as_each_listed_alone(keys, folders, page, sizes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3, "_PAGE", page)
+        patch.setattr(s3, "_SWEEP", sizes[0])
+        patch.setattr(s3, "_GAP", sizes[1])
+        found = s3.listings(Bucket(keys), [f"bucket/{folder}" for folder in folders])
+        assert {folder: set(files) for folder, files in found.items()} == {
+            f"bucket/{folder}": {key[len(folder) + 1 :] for key in keys if key.startswith(f"{folder}/")}
+            for folder in folders
+        }
+
+
+@given(
+    keys=st.sets(st.lists(segments, min_size=1, max_size=3).map("/".join), max_size=30),
+    path=st.text("ab-0", min_size=1, max_size=3),
+    page=st.integers(1, 4),
+)
+@settings(max_examples=200)
+def test_a_listing_is_what_lies_at_and_below_a_path_whatever_the_pages(keys, path, page):
+    below = {key[len(path) + 1 :] for key in keys if key.startswith(f"{path}/")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3, "_PAGE", page)
+        found = s3.listing(Bucket(keys), f"bucket/{path}")
+    assert (found and set(found)) == ({""} if path in keys else below or None)
 
 
 @pytest.mark.s3

@@ -48,6 +48,29 @@ def test_listing_tells_the_bytes_of_every_file_below(store):
     assert not store.exists("a")
 
 
+def test_several_folders_are_listed_at_once(store):
+    store.write("a/one", b"1")
+    store.write("a/b/two", b"22")
+    store.write("c/three", b"333")
+    listed = store.listings(["a", "c", "nothing"])
+    assert {folder: {name: file.size for name, file in files.items()} for folder, files in listed.items()} == {
+        "a": {"one": 1, "b/two": 2},
+        "c": {"three": 3},
+        "nothing": {},
+    }
+    assert store.listings([]) == {}
+
+
+def test_a_file_that_is_written_anew_has_another_version_where_there_are_any(store):
+    store.write("a/one", b"1")
+    store.write("a/two", b"2")
+    before = store.listings(["a"])["a"]
+    store.write("a/one", b"3")
+    after = store.listings(["a"])["a"]
+    assert after["two"] == before["two"]
+    assert after["one"] != before["one"] or not before["one"].version
+
+
 def test_reading_several_leaves_out_those_that_are_not_there(store):
     store.write("a/one", b"1")
     store.write("a/two", b"2")

@@ -10,6 +10,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
@@ -40,14 +41,23 @@ def found(fs, root):
     return {path.removeprefix(root).lstrip("/"): fs.cat_file(path) for path in fs.find(root)}
 
 
-@pytest.fixture(params=["local", "memory"])
+KINDS = ["local", "memory", pytest.param("s3", marks=pytest.mark.s3)]
+
+
+@pytest.fixture(params=KINDS)
 def source(request, tmp_path):
-    return place(request.param, tmp_path, "source")
+    return on_s3(request, "source") if request.param == "s3" else place(request.param, tmp_path, "source")
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=KINDS)
 def target(request, tmp_path):
-    return place(request.param, tmp_path, "target")
+    return on_s3(request, "target") if request.param == "s3" else place(request.param, tmp_path, "target")
+
+
+def on_s3(request, name):
+    server = request.getfixturevalue("s3")
+    fs = fsspec.filesystem("s3", **server.options, use_listings_cache=False)
+    return fs, f"{server.fresh()}/{name}".removeprefix("s3://")
 
 
 def place(kind, folder, name):
@@ -196,6 +206,8 @@ def test_a_link_in_the_destination_is_removed_and_what_it_leads_to_stays(tmp_pat
     assert not (tmp_path / "target" / "sub").is_symlink()
 
 
+@pytest.mark.parametrize("source", ["local", "memory"], indirect=True)
+@pytest.mark.parametrize("target", ["local", "memory"], indirect=True)
 def test_an_empty_folder_arrives_empty(source, target):
     source[0].makedirs(source[1])
     fill(*target, TREE)

@@ -5,13 +5,8 @@ from __future__ import annotations
 import fsspec
 import pytest
 
-from airflow_mlpipe.definitions import CommandStep, DataReference, Pipeline
 from airflow_mlpipe.exceptions import DataError
-from airflow_mlpipe.planning.bind import Values
-from airflow_mlpipe.resolving.planner import make_plan
 from airflow_mlpipe.resolving.references import content_of, has_changed
-from airflow_mlpipe.resolving.site import Site
-from tests.reuse.engine import Engine
 
 pytestmark = pytest.mark.s3
 
@@ -45,7 +40,9 @@ def test_one_listing_tells_what_external_data_is_and_whether_it_has_changed(fs, 
     assert has_changed("uri", fs, f"{root}/{path}", bound)
 
 
-@pytest.mark.parametrize("change", [lambda fs, root: fs.rm_file(f"{root}/data/1"), lambda fs, root: put(fs, root, {"data/9": b""})])
+@pytest.mark.parametrize(
+    "change", [lambda fs, root: fs.rm_file(f"{root}/data/1"), lambda fs, root: put(fs, root, {"data/9": b""})]
+)
 def test_a_file_that_comes_or_goes_is_a_change(fs, root, change):
     put(fs, root, {f"data/{number}": b"1" for number in range(5)})
     bound = content_of("uri", fs, f"{root}/data", None)
