@@ -25,7 +25,7 @@ WORKSPACE = Workspace(
     compute={"gpu": {"kind": "kubernetes"}, "big": {"kind": "local"}},
     environments={"sklearn": {"requirements_file": "sklearn.txt"}, "boxed": {"image": "python:3.12"}},
     defaults={"retries": 1, "timeout": "1 hour"},
-).located(Path("/work"))
+).located(Path("/site"))
 
 
 def pipeline(*steps, **fields):
@@ -43,8 +43,8 @@ def test_the_embedded_default_runs_locally_and_stores_at_home():
 
 
 def test_relative_urls_start_at_its_own_folder():
-    assert WORKSPACE.output_store == Datastore(url="file:///work/store")
-    assert WORKSPACE.datastore("landing") == Datastore(name="landing", url="file:///work/landing")
+    assert WORKSPACE.output_store == Datastore(url="file:///site/store")
+    assert WORKSPACE.datastore("landing") == Datastore(name="landing", url="file:///site/landing")
     assert WORKSPACE.datastore("lake").url == "s3://lake/root/"
 
 
@@ -82,7 +82,7 @@ def test_no_retries_is_a_word_too():
 
 def test_an_environments_paths_start_where_it_is_written():
     named = step("a", environment="sklearn")
-    assert WORKSPACE.environment_of(pipeline(named), named).requirements_file == "/work/sklearn.txt"
+    assert WORKSPACE.environment_of(pipeline(named), named).requirements_file == "/site/sklearn.txt"
     written = step("a", environment=Environment(requirements_file="r.txt", python="bin/python"))
     found = WORKSPACE.environment_of(pipeline(written), written)
     assert (found.requirements_file, found.python) == ("/project/r.txt", "/project/bin/python")
@@ -96,7 +96,7 @@ def test_an_environments_paths_start_where_it_is_written():
         (DataReference(path="x/y.csv"), ("file:///project/x/y.csv", None)),
         (DataReference(path="/abs/x"), ("file:///abs/x", None)),
         (DataReference(url="s3://b/x"), ("s3://b/x", None)),
-        (DataReference(datastore="landing", path="x"), ("file:///work/landing/x", "landing")),
+        (DataReference(datastore="landing", path="x"), ("file:///site/landing/x", "landing")),
         (DataReference(datastore="lake", path="/x/"), ("s3://lake/root/x", "lake")),
         (DataReference(datastore="lake"), ("s3://lake/root/", "lake")),
         (Destination(datastore="lake", path="a/${{ parameters.x }}"), ("s3://lake/root/a/VALUE", "lake")),
