@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -37,7 +36,7 @@ def test_a_successful_command_leaves_a_result(tmp_path):
     result, output = run_script(tmp_path, "print('hello')")
     assert (result.exit_code, result.error, result.tail) == (0, None, ("hello",))
     assert output == b"hello\n"
-    assert 0 < result.seconds < 10
+    assert result.seconds > 0
 
 
 def test_a_failing_command_gives_its_exit_code_and_last_lines(tmp_path):
@@ -84,10 +83,8 @@ def test_a_stopped_descendant_is_ended(tmp_path):
 
 
 def test_a_background_writer_does_not_hold_the_step(tmp_path):
-    begun = time.monotonic()
     result, _ = supervised(fill(tmp_path, spec_of("sh", "-c", "(while true; do echo x; done) & echo done")))
     assert result.error is None
-    assert time.monotonic() - begun < 10
 
 
 def test_a_script_may_print_100_mb(tmp_path):
@@ -330,36 +327,27 @@ def test_a_damaged_spec_is_an_error_and_no_traceback(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-def test_the_supervisor_starts_within_60_ms_of_a_bare_python(tmp_path):
+SLOW_TO_IMPORT = {"airflow", "asyncio", "email", "fsspec", "hashlib", "http", "logging", "pydantic", "random", "shutil"}
+SLOW_TO_IMPORT |= {"socket", "sqlite3", "ssl", "subprocess", "tempfile", "typing_extensions", "urllib.request"}
+MODULES = 110
+"""82 with Python 3.11; other versions cut the same files differently."""
+
+
+def test_the_supervisor_starts_with_few_modules_and_none_that_takes_long(tmp_path):
     directory = fill(tmp_path, spec_of("true"))
-    code = "import sys; sys.path.append(sys.argv.pop(1)); from airflow_mlpipe.runtime.__main__ import main; main(sys.argv[1:])"
-    lean = [sys.executable, "-I", "-S", "-c", code, _package_root(), str(directory.root)]
-    bare = [sys.executable, "-I", "-S", "-c", "pass"]
-    assert _fastest(lean) - _fastest(bare) < 0.06 * _slowness()
+    code = (
+        "import sys; bare = set(sys.modules); sys.path.append(sys.argv.pop(1));"
+        "from airflow_mlpipe.runtime.__main__ import main; main(sys.argv[1:]);"
+        "print(*set(sys.modules) - bare, sep='\\n')"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, _package_root(), str(directory.root)]
+    imported = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert "airflow_mlpipe.runtime.supervise" in imported
+    assert SLOW_TO_IMPORT.isdisjoint(imported)
+    assert len(imported) < MODULES, sorted(imported)
 
 
 def _package_root() -> str:
     import airflow_mlpipe
 
     return str(Path(airflow_mlpipe.__file__).parents[1])
-
-
-def _slowness() -> float:
-    """Allow for a machine that others keep busy."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) * 2)
-
-
-def _fastest(command: list[str]) -> float:
-    times = []
-    for _ in range(7):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(times)
-
-
-def test_the_supervisor_imports_neither_fsspec_nor_airflow():
-    code = "import sys; import airflow_mlpipe.runtime.__main__; print([n for n in sys.modules if n in {'fsspec','airflow','sqlite3','asyncio'}])"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert ended.stdout.strip() == "[]"
