@@ -26,6 +26,9 @@ POLICY = {
     "older_than": Param(None, type=["null", "string"], description="Only those that are at least this old."),
     "keep_last": Param(3, type=["null", "integer"], minimum=0, description="The newest records of each step stay."),
     "max_size": Param(None, type=["null", "string"], description="What outputs may take up: 500GB, say."),
+    "runs_older_than": Param(
+        "365 days", type=["null", "string"], description="Plans, notes, journal of older runs go."
+    ),
     "evict": Param(False, type="boolean", description="Only outputs go; the records stay and are still recognised."),
     "grace": Param("1 day", type="string", description="How long what goes stays on the disk."),
     "dry_run": Param(True, type="boolean", description="Only say what would go."),
@@ -52,6 +55,9 @@ def cache_maintenance() -> None:
             max_size=read_size("max_size", given["max_size"]) if given["max_size"] else None,
             keep_last=given["keep_last"],
             evict=given["evict"],
+            runs_older_than=read_duration("runs_older_than", given["runs_older_than"])
+            if given["runs_older_than"]
+            else None,
         )
         log = logging.getLogger("airflow.task")
         store = open_site(workspace_at(None, Path(__file__).parent)).store

@@ -84,7 +84,7 @@ class Server:
     @property
     def options(self) -> dict[str, Any]:
         """Storage options that lead to the server itself."""
-        return _options(self.port)
+        return _options(self.port, self.host)
 
     def url(self, path: str) -> str:
         """Return the URL of a path in the bucket."""
@@ -112,16 +112,18 @@ class Server:
 def s3_server(bucket: str = "bucket") -> Iterator[Server]:
     """Start a server of its own, empty but for one bucket; it ends with the block.
 
-    Skips the test where that is not installed, or fails it where ``MLPIPE_REQUIRE`` names s3.
+    Skips the test where that is not installed, or fails it where ``MLPIPE_REQUIRE`` names s3. Pods reach it at
+    ``MLPIPE_TEST_HOST_ADDRESS``, the address that this machine has for them.
     """
     _see_that_it_is_installed()
     port = _free_port()
-    command = [sys.executable, "-c", _SERVE, "-H", "127.0.0.1", "-p", str(port)]
+    host = os.environ.get("MLPIPE_TEST_HOST_ADDRESS", "127.0.0.1")
+    command = [sys.executable, "-c", _SERVE, "-H", "0.0.0.0" if host != "127.0.0.1" else host, "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for(port, process)
             _make_bucket(port, bucket)
-            yield Server("127.0.0.1", port, bucket)
+            yield Server(host, port, bucket)
         finally:
             process.kill()
 
@@ -134,8 +136,8 @@ def _see_that_it_is_installed() -> None:
         pytest.skip(f"s3: {', '.join(missing)} is not installed")
 
 
-def _options(port: int) -> dict[str, Any]:
-    endpoint = f"http://127.0.0.1:{port}"
+def _options(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
+    endpoint = f"http://{host}:{port}"
     return {"key": KEY, "secret": SECRET, "endpoint_url": endpoint, "client_kwargs": {"region_name": REGION}}
 
 

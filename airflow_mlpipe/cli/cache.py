@@ -47,48 +47,51 @@ def ls(
     json: AsJson = False,
 ) -> None:
     """List what the store holds, by pipeline and step."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415 -- here and below: a command imports what it needs
+    from airflow_mlpipe.cli import show  # noqa: PLC0415 -- here and below: a command imports what it needs
+    from airflow_mlpipe.cli.cached import records  # noqa: PLC0415
     from airflow_mlpipe.resolving.inventory import Inventory  # noqa: PLC0415
 
     inventory = Inventory.read(_open(store, workspace))
     if what is None:
-        rows = cached.groups(inventory.items)
+        rows = records.groups(inventory.items)
     else:
-        rows = [cached.record(item) for item in cached.chosen(inventory, what)]
+        rows = [records.record(item) for item in records.chosen(inventory, what)]
     if json:
         show.write_json(rows)
     elif what is None:
-        cached.write_groups(rows, inventory.unreadable)
+        records.write_groups(rows, inventory.unreadable)
     else:
-        cached.write_records(rows)
+        records.write_records(rows)
 
 
 @cache.command(name="show")
 def show_record(what: What, store: StoreUrl = None, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
     """Say all that is known of the newest record: what it was made from, what it holds, who used it."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import records  # noqa: PLC0415
     from airflow_mlpipe.resolving.inventory import Inventory  # noqa: PLC0415
 
     opened = _open(store, workspace)
     found = Inventory.read(opened).find(what)
-    data = cached.details(found, opened)
+    data = records.details(found, opened)
     if json:
         show.write_json(data)
     else:
-        sys.stdout.write("\n".join(cached.lines_of(data)) + "\n")
+        sys.stdout.write("\n".join(records.lines_of(data)) + "\n")
 
 
 @cache.command()
 def du(store: StoreUrl = None, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
     """Say what takes up how much room, and what of it nobody refers to."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import room  # noqa: PLC0415
     from airflow_mlpipe.resolving.retention import Guard, Survey  # noqa: PLC0415
 
-    data = cached.usage(Survey.read(_open(store, workspace), Guard()))
+    data = room.usage(Survey.read(_open(store, workspace), Guard()))
     if json:
         show.write_json(data)
     else:
-        cached.write_usage(data)
+        room.write_usage(data)
 
 
 @cache.command()
@@ -104,6 +107,10 @@ def prune(  # noqa: PLR0913 -- a command's options are its arguments
     ] = None,
     keep_last: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="The newest records of each step stay.")
+    ] = None,
+    runs_older_than: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Plans, notes and journal of runs that ended longer ago than this."),
     ] = None,
     grace: Annotated[
         str, typer.Option(metavar="DURATION", help="How long what goes stays on the disk; 0 only if nothing runs.")
@@ -124,7 +131,10 @@ def prune(  # noqa: PLR0913 -- a command's options are its arguments
     json: AsJson = False,
 ) -> None:
     """Remove what the policy names and nobody refers to; without --yes, only say what that is."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import room  # noqa: PLC0415
+    from airflow_mlpipe.launchers import abandoned  # noqa: PLC0415
+    from airflow_mlpipe.launchers.directory import sweep  # noqa: PLC0415
     from airflow_mlpipe.resolving.limits import read_duration, read_size  # noqa: PLC0415
     from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner  # noqa: PLC0415
 
@@ -134,14 +144,17 @@ def prune(  # noqa: PLR0913 -- a command's options are its arguments
         None if max_size is None else read_size("--max-size", max_size),
         keep_last,
         evict,
+        None if runs_older_than is None else read_duration("--runs-older-than", runs_older_than),
     )
     guard = Guard(read_duration("--grace", grace), read_duration("--live", live), read_duration("--recent", recent))
     pruner = Pruner(_open(store, workspace), policy, guard)
     pruning = pruner.prune() if yes else pruner.look()
+    left = sweep() if yes else abandoned.found()
     if json:
-        show.write_json(cached.pruning_to_json(pruning, done=yes))
+        show.write_json({**room.pruning_to_json(pruning, done=yes), "directories": [str(folder) for folder in left]})
     else:
-        cached.write_pruning(pruning, policy, guard, done=yes)
+        room.write_abandoned(left, done=yes)
+        room.write_pruning(pruning, policy, guard, done=yes)
 
 
 @cache.command()
@@ -155,16 +168,17 @@ def pin(  # noqa: PLR0913
     json: AsJson = False,
 ) -> None:
     """Keep records, whatever the policy; without arguments, list what is pinned."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import pins as cached_pins  # noqa: PLC0415
     from airflow_mlpipe.store import pins  # noqa: PLC0415
 
     opened = _open(store, workspace)
     if what or run:
-        pins.add(opened, cached.pin_of(opened, what, run, note))
+        pins.add(opened, cached_pins.pin_of(opened, what, run, note))
     if json:
         show.write_json([vars(each) for each in pins.read(opened)])
     else:
-        cached.write_pins(pins.read(opened))
+        cached_pins.write_pins(pins.read(opened))
 
 
 @cache.command()
@@ -177,16 +191,17 @@ def unpin(
     json: AsJson = False,
 ) -> None:
     """Leave what was pinned to the policy again."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import pins as cached_pins  # noqa: PLC0415
     from airflow_mlpipe.store import pins  # noqa: PLC0415
 
     opened = _open(store, workspace)
-    pin = cached.pinned(opened, what, run)
+    pin = cached_pins.pinned(opened, what, run)
     pins.remove(opened, pin)
     if json:
         show.write_json([vars(each) for each in pins.read(opened)])
     else:
-        cached.write_pins(pins.read(opened))
+        cached_pins.write_pins(pins.read(opened))
 
 
 @cache.command()
@@ -206,20 +221,21 @@ def verify(  # noqa: PLR0913
     json: AsJson = False,
 ) -> None:
     """Check that the outputs of records are there and whole."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import checks, records  # noqa: PLC0415
     from airflow_mlpipe.resolving.inventory import Inventory  # noqa: PLC0415
     from airflow_mlpipe.resolving.verifying import verify_outputs, void_damaged  # noqa: PLC0415
 
     opened = _open(store, workspace)
     inventory = Inventory.read(opened)
-    items = cached.chosen(inventory, what) if what else inventory.items
+    items = records.chosen(inventory, what) if what else inventory.items
     verified = verify_outputs(opened, items, digests=digests or sample is not None, sample=sample)
     if void:
         void_damaged(opened, verified.damaged)
     if json:
-        show.write_json(cached.verified_to_json(verified, voided=void))
+        show.write_json(checks.verified_to_json(verified, voided=void))
     else:
-        cached.write_verified(verified, voided=void)
+        checks.write_verified(verified, voided=void)
     if verified.damaged and not void:
         raise typer.Exit(DAMAGED)
 
@@ -239,17 +255,18 @@ def audit(  # noqa: PLR0913
     json: AsJson = False,
 ) -> None:
     """Run reused steps again in the shadow, and name those that make something else."""
-    from airflow_mlpipe.cli import auditing, cached, running, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import auditing, running, show  # noqa: PLC0415
     from airflow_mlpipe.cli.arguments import Moment, read_parameters  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import checks  # noqa: PLC0415
     from airflow_mlpipe.cli.project import Project  # noqa: PLC0415
 
     project = Project.open(file, workspace=workspace, store=store)
     request = running.Request(Moment.now(), read_parameters(project.pipeline, parameter or ()))
-    audited, left_out = auditing.audit(project.site, running.plan(project, request), sample, cached.say)
+    audited, left_out = auditing.audit(project.site, running.plan(project, request), sample, checks.say)
     if json:
         show.write_json({"steps": [vars(each) for each in audited], "left_out": left_out})
     else:
-        cached.write_audited(audited, left_out)
+        checks.write_audited(audited, left_out)
     if any(each.differing or each.error for each in audited):
         raise typer.Exit(DAMAGED)
 
@@ -266,14 +283,15 @@ def savings(
     json: AsJson = False,
 ) -> None:
     """Say what reuse has saved: the time that the steps it replaced had taken."""
-    from airflow_mlpipe.cli import cached, show  # noqa: PLC0415
+    from airflow_mlpipe.cli import show  # noqa: PLC0415
+    from airflow_mlpipe.cli.cached import savings as cached_savings  # noqa: PLC0415
     from airflow_mlpipe.resolving.savings import savings as added_up  # noqa: PLC0415
 
-    lines = added_up(_open(store, workspace), by, cached.read_day(since))
+    lines = added_up(_open(store, workspace), by, cached_savings.read_day(since))
     if json:
         show.write_json([vars(line) for line in lines])
     else:
-        cached.write_savings(lines, by)
+        cached_savings.write_savings(lines, by)
 
 
 def _open(store: str | None, workspace: Path | None) -> Store:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.cli.project import load, workspace_file
-from airflow_mlpipe.definitions import find_workspace, load_module, load_workspace
+from airflow_mlpipe.cli.project import workspace_file
+from airflow_mlpipe.definitions import find_workspace, load_module, load_pipeline, load_workspace
 from airflow_mlpipe.definitions.workspace import FILE_NAME
 from airflow_mlpipe.exceptions import DefinitionError, Problem
 
@@ -43,7 +43,8 @@ def _read(file: Path, workspace: Path | None) -> None:
     elif file.absolute().parent in _module_folders(file, workspace):
         load_module(file)
     else:
-        load(file, None, workspace_file(workspace))
+        found = find_workspace(workspace_file(workspace), file.parent, None)
+        load_pipeline(file, found, callbacks=True)
 
 
 def _module_folders(file: Path, workspace: Path | None) -> Iterator[Path]:

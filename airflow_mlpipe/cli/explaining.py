@@ -11,7 +11,7 @@ from airflow_mlpipe.cli.table import duration
 from airflow_mlpipe.planning.explain import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from airflow_mlpipe.cli.report import RunReport, StepReport
     from airflow_mlpipe.planning.explain import Reason
@@ -49,8 +49,25 @@ def to_json(pipeline: str, then: RunReport | None, explained: Iterable[Explanati
     }
 
 
-def lines(then: RunReport | None, one: Explanation) -> Iterator[str]:
-    """Yield the lines that tell a person about one step."""
+def defaults(then: RunReport | None, now: RunReport | None, given: Container[str]) -> str:
+    """Return in words which parameters are now what the definition says, and had another value in a run.
+
+    :param given: the names of those that the user gives now.
+    """
+    before, after = then.parameters if then else {}, now.parameters if now else {}
+    changed = [
+        f"{name} = {value}, which was {before[name]}"
+        for name, value in after.items()
+        if name not in given and name in before and before[name] != value
+    ]
+    return f"with the default of {'; '.join(changed)}" if changed else ""
+
+
+def lines(then: RunReport | None, one: Explanation, premise: str = "") -> Iterator[str]:
+    """Yield the lines that tell a person about one step.
+
+    :param premise: on what condition it would do so now.
+    """
     yield one.step
     if one.then is not None and then is not None:
         yield f"  in the run of {when(str(then.run_id))}: {_then(one.then)}"
@@ -58,7 +75,7 @@ def lines(then: RunReport | None, one: Explanation) -> Iterator[str]:
     else:
         yield "  has not run yet"
     if one.now is not None:
-        yield f"  now: {_now(one.now)}"
+        yield f"  now{premise and f', {premise}'}: {_now(one.now)}"
         if one.now.outcome == "run":
             yield from _causes(one.now)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -100,6 +101,18 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= _STEP / 10 else f"{count:.1f} {unit}"
         count /= _STEP
     return f"{count:.1f} TB"
+
+
+def moment(time: str) -> str:
+    """Return the local time of an ISO timestamp, without the date if that is today."""
+    local = datetime.fromisoformat(time).astimezone()
+    today = local.date() == datetime.now(timezone.utc).astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d")
+
+
+def plural(count: int, word: str) -> str:
+    """Return a number of things: ``1 file``, ``2 files``."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:

@@ -124,4 +124,5 @@ def _circle(pipeline: Pipeline) -> Iterator[Fault]:
         return
     step = pipeline.step(circle[1]) if len(circle) > 1 else pipeline.steps[0]
     message = "the steps need each other in a circle"
-    yield Fault(("steps", step.name), message, "Take one of these needs away", " -> ".join(circle), at_key=True)
+    remedy, given = "Take one of these needs away", " -> ".join(circle)
+    yield Fault(("steps", step.name), message, remedy, given, at_key=True, of_all=True)

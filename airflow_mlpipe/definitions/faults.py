@@ -21,6 +21,9 @@ Path: TypeAlias = "tuple[str | int, ...]"
 
 MAX_SHOWN = 80
 
+MISSING = "is missing"
+"""What is said of a field that must be given."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -129,7 +132,7 @@ def _plain_fault(detail: Mapping[str, Any]) -> Fault:
     if "secrets" in path:  # never shows what was given
         return Fault(path, "must be a text that names a place in Airflow")
     if kind == "missing":
-        return Fault(path, "is missing", f"Give {where(path[-1:])}")
+        return Fault(path, MISSING, f"Give {where(path[-1:])}")
     if kind == "literal_error":
         return _literal_fault(path, context["expected"], given)
     for beginning, words in _WORDS.items():

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.faults import Fault, Path, Refused, faults_of
 from airflow_mlpipe.definitions.sequence import StepSequence
-from airflow_mlpipe.definitions.yaml_nodes import Reader, compose, place
+from airflow_mlpipe.definitions.yaml_nodes import TWICE, Reader, compose, place
 from airflow_mlpipe.exceptions import DefinitionError, Problem
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Looked(Generic[D]):
     aside: list[Path] = field(default_factory=list)
     renamed: dict[Path, Path] = field(default_factory=dict)
     """Where the fields stand in the file whose keys were misspelt."""
+    doubled: bool = False
+    """Whether something is there twice, so that what is said of all of them may be wrong."""
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Take in more that is wrong, but for what only follows from what was set aside."""
@@ -51,6 +53,8 @@ class Looked(Generic[D]):
                 self.problems += [problem] if problem not in self.problems else []
 
     def _follows(self, fault: Fault) -> bool:
+        if fault.of_all and self.doubled:
+            return True
         abouts = [about for about in (fault.about, fault.path) if about]
         return any(
             any(_within(path, about) for about in abouts) or (fault.of_all and _within(fault.path, path))
@@ -82,6 +86,7 @@ def look(cls: type[D], text: str, file: str, context: Mapping[str, Any] | None =
     data = reader.data(root)
     looked: Looked[D] = Looked(file, root)
     for node, fault in reader.faults:
+        looked.doubled |= fault.message == TWICE
         looked.problems.append(fault.problem(file, node.start_mark.line + 1, node.start_mark.column + 1))
     if not isinstance(data, Mapping):
         looked.problems.append(_no_mapping(data, file))

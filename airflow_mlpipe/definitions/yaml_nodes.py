@@ -24,6 +24,8 @@ except ImportError:  # PyYAML without libyaml reads the same, more slowly
 MAX_NODES = 200_000
 MAX_DEPTH = 100
 
+TWICE = "is there twice"
+
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = _PREFIX + "merge"
 
@@ -123,7 +125,7 @@ class Reader:
                 continue
             key = self._key(key_node, path)
             if key in own:
-                message = "is there twice"
+                message = TWICE
                 self._wrong(key_node, (*path, key), message, "Keep one of the two", shown(key))
             own[key] = self.data(value_node, (*path, key))
         return {**merged, **own} if merged else own

@@ -19,6 +19,7 @@ from airflow_mlpipe.operators.inputs import LATER
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
+    from types import FrameType
 
     from airflow.sdk import DAG
 
@@ -34,6 +35,17 @@ _OPEN = (LATER, "{{")
 def owner_of(operator_class: type, task_id: str) -> str:
     """Return how messages name the operator that a fault is about."""
     return f"{operator_class.__name__}(task_id={task_id!r})"
+
+
+def written_at(problem: Problem) -> Problem:
+    """Return a problem with the file and line of whoever writes the operator, which Airflow's traceback leaves out."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 -- documented; `inspect` would read all source files
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in {
+        "airflow",
+        __package__.partition(".")[0],
+    }:
+        frame = frame.f_back
+    return problem if frame is None else replace(problem, file=frame.f_code.co_filename, line=frame.f_lineno, column=1)
 
 
 def check_ports(owner: str, step: Step) -> None:

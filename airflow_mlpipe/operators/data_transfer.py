@@ -36,8 +36,8 @@ class DataTransferOperator(WrittenOperator):
         self,
         *,
         task_id: str,
-        source: Any,
-        destination: str | Mapping[str, Any] | DataReference,
+        source: Any = None,
+        destination: str | Mapping[str, Any] | DataReference | None = None,
         allow_reuse: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -50,4 +50,4 @@ class DataTransferOperator(WrittenOperator):
 
     @classmethod
     def _with_inputs(cls, defined: Any) -> dict[str, Any]:
-        return {"source": defined[DATA]}
+        return {} if defined[DATA] is None else {"source": defined[DATA]}

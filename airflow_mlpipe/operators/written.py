@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_mlpipe.definitions.base import Definition
+from airflow_mlpipe.definitions.faults import MISSING
 from airflow_mlpipe.exceptions import DefinitionError, Problem
-from airflow_mlpipe.operators.checks import owner_of
+from airflow_mlpipe.operators.checks import owner_of, written_at
 from airflow_mlpipe.operators.inputs import LATER, NAMES, as_defined, given_by_tasks, is_given, known, names_used
 from airflow_mlpipe.operators.mapped import CheckedPartial, data_names
 from airflow_mlpipe.operators.rendering import around_expressions, as_data
@@ -64,9 +65,10 @@ class WrittenOperator(StepOperator):
         try:
             step = cls.step_class(name=task_id, **given)
         except DefinitionError as error:
-            problems += [
+            named = [
                 replace(each, where=each.where.replace(cls.step_class.__name__, owner, 1)) for each in error.problems
             ]
+            problems += [written_at(each) if each.message == MISSING else each for each in named]
         if problems:
             raise DefinitionError(problems)
         return step

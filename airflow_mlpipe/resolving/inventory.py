@@ -76,7 +76,7 @@ class Item:
     @property
     def folder(self) -> str:
         """Where its outputs lie."""
-        return layout.outputs(self.fingerprint, self.record.claim)
+        return layout.outputs(self.fingerprint, self.record.published)
 
     @cached_property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""What lies in a store and belongs to nobody: outputs without a record, old step directories, unused code."""
+"""What lies in a store and belongs to nobody: outputs without a record, old step directories, unused code, old runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from airflow_mlpipe.resolving.referring import code_of
-from airflow_mlpipe.store import layout
+from airflow_mlpipe.store import condemned, layout
+from airflow_mlpipe.store.exclusive import PROBE, is_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
     from airflow_mlpipe.store.entries import Log
     from airflow_mlpipe.store.store import Store
 
-Kind: TypeAlias = Literal["outputs", "unknown", "beats", "work", "snapshots"]
+Kind: TypeAlias = Literal[
+    "outputs", "unknown", "beats", "work", "snapshots", "runs", "journal", "pipelines", "temporary"
+]
 
-LEAST: Mapping[Kind, timedelta] = {"unknown": timedelta(days=1), "work": timedelta(days=7)}
+LEAST: Mapping[Kind, timedelta] = {
+    "unknown": timedelta(days=1),
+    "work": timedelta(days=7),
+    "temporary": timedelta(days=1),
+}
 """How long some kinds stay at least, whatever grace time is asked for: a step that takes no claim may still run there."""
 
 
@@ -35,6 +42,13 @@ class Leftover:
     why: str
 
 
+HISTORY = (layout.RUNS, layout.JOURNAL, layout.LATEST, layout.COPIES)
+"""The folders that tell of runs."""
+
+_WRITTEN_ASIDE = (layout.LOG, layout.BEATS, layout.PINS, layout.CONDEMNED, layout.SNAPSHOTS, layout.DELIVERED, *HISTORY)
+"""The folders in which files appear whole; those of outputs and steps go as a whole."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """The files below the folders of a store that may have leftovers, with their bytes, by path below the root."""
@@ -44,7 +58,7 @@ class Listing:
     @classmethod
     def read(cls, store: Store) -> Listing:
         """List a store. To be read before its logs: what is committed meanwhile is then no leftover."""
-        folders = [layout.OUTPUTS, layout.BEATS, layout.SNAPSHOTS, layout.WORK]
+        folders = [layout.OUTPUTS, layout.BEATS, layout.SNAPSHOTS, layout.WORK, *HISTORY]
         return cls({f"{folder}/{path}": size for folder in folders for path, size in store.sizes(folder).items()})
 
     def below(self, folder: str, depth: int) -> dict[tuple[str, ...], int]:
@@ -68,6 +82,7 @@ def leftovers(store: Store, listing: Listing, inventory: Inventory, referring: R
 
 
 def _outputs(listing: Listing, inventory: Inventory, referring: Referring) -> Iterator[Leftover]:
+    finished = {parts for path in listing.files if (parts := layout.result_parts(path))}
     for (fingerprint, claim), size in listing.below(layout.OUTPUTS, 2).items():
         path = layout.outputs(fingerprint, claim)
         if fingerprint in inventory.unreadable or claim in referring.claims or referring.why(fingerprint, path):
@@ -75,20 +90,24 @@ def _outputs(listing: Listing, inventory: Inventory, referring: Referring) -> It
         log = inventory.logs.get(fingerprint)
         if log is None:
             yield Leftover("unknown", path, size, "no record names it")
-        elif (why := unneeded(log, claim)) is not None:
+        elif (why := unneeded(log, claim, has_result=(fingerprint, claim) in finished)) is not None:
             known = any(entry.data.get("claim") == claim for entry in log.entries)
             yield Leftover("outputs" if known and not log.damaged else "unknown", path, size, why)
 
 
-def unneeded(log: Log, claim: str) -> str | None:
-    """Return why nobody needs what was published under a claim, or None."""
+def unneeded(log: Log, claim: str, *, has_result: bool) -> str | None:
+    """Return why nobody needs what was published under a claim, or None.
+
+    :param has_result: whether it is known to be complete: then whoever holds the fingerprint may record it.
+    """
     record = log.record_of(claim)
     if record is not None:
         return "its outputs were evicted" if record.evicted else None
-    if log.holder is not None and log.holder.id == claim:
+    if log.holder is not None and (has_result or log.holder.id == claim):
         return None
     voids = {entry.data["void"]: str(entry.data.get("reason")) for entry in log.entries if entry.kind == "void"}
-    committed = [entry for entry in log.entries if entry.kind == "commit" and entry.data["claim"] == claim]
+    commits = (entry for entry in log.entries if entry.kind == "commit")
+    committed = [entry for entry in commits if claim in (entry.data["claim"], entry.data.get("adopted"))]
     reasons = [voids[entry.number] for entry in committed if entry.number in voids]
     if reasons:
         return f"its record was voided: {reasons[-1]}"
@@ -119,6 +138,20 @@ def _snapshots(store: Store, listing: Listing, inventory: Inventory, referring: 
         digest = layout.snapshot_digest(name)
         if digest is not None and digest not in named:
             yield Leftover("snapshots", f"{layout.SNAPSHOTS}/{name}", size, "no record and no run names it")
+
+
+def temporaries(store: Store) -> Iterator[Leftover]:
+    """Yield the files that somebody who was killed left before they had their names."""
+    sizes = {name: 0 for name in store.names("") if name.startswith(PROBE)}
+    for name in store.names(layout.CONDEMNED):
+        if condemned.is_clock(name):
+            sizes[f"{layout.CONDEMNED}/{name}"] = 0
+    for folder in _WRITTEN_ASIDE if store.local_root else ():
+        found = {path: size for path, size in store.sizes(folder).items() if is_aside(path.rpartition("/")[2])}
+        sizes.update({f"{folder}/{path}": size for path, size in found.items()})
+    for path, age in condemned.age_of(store, sizes).items():
+        if age >= LEAST["temporary"].total_seconds():
+            yield Leftover("temporary", path, sizes[path], "whoever wrote it was killed")
 
 
 def _explaining(store: Store) -> set[str]:

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import EnvironmentBuildError
 from airflow_mlpipe.fingerprint import fingerprint
-from airflow_mlpipe.resolving.interpreters import identify
+from airflow_mlpipe.resolving.interpreters import Interpreter, identify
 from airflow_mlpipe.resolving.user_cache import alone, cache_folder
 from airflow_mlpipe.resolving.uv_command import run_uv, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
-
-    from airflow_mlpipe.resolving.interpreters import Interpreter
 
 LOCK_FILE = "mlpipe.lock"
 FORMAT = 1
@@ -37,6 +38,8 @@ _CREDENTIALS = re.compile(r"://(?!git@)[^/\s@]+@")
 _OPTION = re.compile(r"-|.*\s--?\w")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_UNNAMED = "`mlpipe lock FILE` with the file of the pipeline"
+_VERSION = re.compile(r"\d+\.\d+\Z")
 
 
 @dataclass(frozen=True)
@@ -74,34 +77,46 @@ def find_lock(folder: Path, requirements: Iterable[str], interpreter: str) -> st
     """Return the text of the lock of an environment, or None if it has none yet.
 
     :param folder: where the lock file lies.
+    :param interpreter: the path of a Python, or the version of one in an image, such as ``3.12``.
     :raises EnvironmentBuildError: if the lock file cannot be read.
     """
-    entry = _read(folder).get(_key(checked_requirements(requirements), identify(interpreter)))
+    entry = _read(folder).get(_key(checked_requirements(requirements), python_of(interpreter)))
     return None if entry is None else _text(entry["lock"])
 
 
 def missing_lock(folder: Path, requirements: Iterable[str], interpreter: str) -> EnvironmentBuildError:
     """Return the error for an environment that `find_lock` has no lock for."""
-    wanted, python = list(checked_requirements(requirements)), identify(interpreter)
+    wanted, python = list(checked_requirements(requirements)), python_of(interpreter)
     locked = [entry for entry in _read(folder).values() if entry["requirements"] == wanted]
     others = ", ".join(sorted(f"Python {entry['python']} on {entry['platform']}" for entry in locked))
     state = f"is locked for {others} only" if others else "has no lock, or has changed since it was locked"
     return EnvironmentBuildError(
         f"the environment with the requirements {', '.join(wanted)} {state}, and is needed for Python {python.minor} "
-        f"on {python.platform}: run `mlpipe lock FILE` with the file of the pipeline; it writes {folder / LOCK_FILE}"
+        f"on {python.platform}: run {_UNNAMED}; it writes {folder / LOCK_FILE}"
     )
+
+
+@contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """Let errors that ask for a lock name the file of the pipeline, where there is one."""
+    try:
+        yield
+    except EnvironmentBuildError as error:
+        if file is None or _UNNAMED not in str(error):
+            raise
+        raise EnvironmentBuildError(str(error).replace(_UNNAMED, f"`mlpipe lock {file}`")) from error
 
 
 def lock_environments(folder: Path, environments: Iterable[tuple[Iterable[str], str]]) -> tuple[Locked, ...]:
     """Resolve environments anew and write them to the lock file of a folder; its other entries stay.
 
-    :param environments: requirements and the path of an interpreter each.
+    :param environments: requirements each, and the path of an interpreter, or the version of one in an image.
     :raises EnvironmentBuildError: if requirements contradict each other or do not exist, with uv's own last lines;
         then nothing is written.
     """
     resolved: dict[str, dict[str, Any]] = {}
     for requirements, interpreter in environments:
-        wanted, python = checked_requirements(requirements), identify(interpreter)
+        wanted, python = checked_requirements(requirements), python_of(interpreter)
         if (key := _key(wanted, python)) not in resolved:
             resolved[key] = {
                 "requirements": list(wanted),
@@ -113,6 +128,13 @@ def lock_environments(folder: Path, environments: Iterable[tuple[Iterable[str], 
         before = _read(folder)
         _write(folder, {**before, **resolved})
     return tuple(_locked(before.get(key), entry) for key, entry in resolved.items())
+
+
+def python_of(interpreter: str) -> Interpreter:
+    """Return what an interpreter is; of a version such as ``3.12``, one in an image for this kind of machine."""
+    if not _VERSION.match(interpreter):
+        return identify(interpreter)
+    return Interpreter(f"{interpreter}.0", "Linux", platform.machine(), interpreter)
 
 
 def _problem(line: str) -> str:
@@ -132,7 +154,13 @@ def _key(requirements: tuple[str, ...], python: Interpreter) -> str:
 
 def _resolve(requirements: tuple[str, ...], interpreter: str) -> list[str]:
     what = f"lock the requirements {', '.join(requirements)}"
-    arguments = ("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", interpreter, "-")
+    which: tuple[str, ...]
+    if _VERSION.match(interpreter):  # not of this machine
+        system = f"{platform.machine()}-unknown-linux-gnu"
+        which = ("--python-version", interpreter, "--python-platform", system, "--python", sys.executable)
+    else:
+        which = ("--python", interpreter)
+    arguments = ("pip", "compile", "--quiet", "--no-header", "--no-annotate", *which, "-")
     text = run_uv(arguments, what, given=_text(requirements))
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("-", "#"))]
     if strange := [problem for line in lines if (problem := _problem(line))]:

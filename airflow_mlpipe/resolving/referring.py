@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.exceptions import RecordFormatError
 from airflow_mlpipe.resolving import planner
 from airflow_mlpipe.resolving.inventory import read_logs
+from airflow_mlpipe.resolving.launched import Launched
 from airflow_mlpipe.store import condemned, layout, pins, runs
+from airflow_mlpipe.store.beat import PATIENCE
 from airflow_mlpipe.store.journal import newest_first
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ LIVE = timedelta(days=7)
 RECENT = timedelta(days=1)
 """How long what a run used stays after it has ended: others may still read it."""
 
-_SILENT = 600.0
-"""Seconds since the last beat after which nobody holds a claim any more; beats come every 10 s."""
+_SILENT = PATIENCE + 600.0
+"""Seconds since the last beat after which nobody holds a claim any more."""
 
 
 @dataclass
@@ -37,13 +39,17 @@ class Referring:
     folders: dict[str, str] = field(default_factory=dict)
     """Folders of the outputs of a claim."""
     claims: set[str] = field(default_factory=set)
-    """Those that somebody holds, who may be running."""
+    """Those that somebody holds, who may be running, and those under which such a one goes on with what another began."""
     snapshots: set[str] = field(default_factory=set)
     """Digests of code and locks that steps to come need."""
     pipelines: set[str] = field(default_factory=set)
     """Those that have a run under way."""
     reading: dict[str, set[str]] = field(default_factory=dict)
     """Folders of outputs that the step of a claim was given, where its directory lies in the store."""
+    runs: dict[str, str] = field(default_factory=dict)
+    """Folders of runs that are pinned or hold a claim."""
+    silent: dict[str, timedelta] = field(default_factory=dict)
+    """By folder of a run, the time since it planned or, in the time that was looked at, one of its steps ended."""
     planning: bool = False
     """Whether some run has begun to plan, so that what it will name is not known."""
 
@@ -65,16 +71,19 @@ def referring(
     found = Referring()
     known = read_logs(store)[0] if logs is None else logs
     holders = list(_holders(store, known))
-    found.claims = {claim.id for claim in holders}
+    found.claims = {claim for holder in holders for claim in _worked_under(store, holder, known[holder.fingerprint])}
     holding = {(claim.owner.pipeline, claim.owner.run) for claim in holders}
+    found.runs = {layout.run(pipeline, run): "a step of it is running" for pipeline, run in holding}
     for pin in pins.read(store):
         if pin.fingerprint:
             found.fingerprints[pin.fingerprint] = "it is pinned" + (f": {pin.note}" if pin.note else "")
         else:
             why = f"run {pin.run} is pinned" + (f": {pin.note}" if pin.note else "")
+            found.runs[layout.run(pin.pipeline, pin.run)] = why
             _Run(store, pin.pipeline, pin.run).refer(found, why)
     for pipeline in runs.pipelines(store):
         for run, silent in _silences(store, pipeline, max(live, recent)):
+            found.silent[layout.run(pipeline, run.name)] = silent
             _add(found, run, silent, live, recent, holds=(pipeline, run.name) in holding)
     _add_running(found, store, known)
     return found
@@ -148,6 +157,15 @@ def _holders(store: Store, logs: Mapping[str, Log]) -> Iterator[Claim]:
     for claim in held:
         if min(ages.get(paths[claim.id], _SILENT), ages.get(entries[claim.id], _SILENT)) < _SILENT:
             yield claim
+
+
+def _worked_under(store: Store, holder: Claim, log: Log) -> set[str]:
+    """Return the claims under which a holder's outputs are published: another's where it goes on with what that one began."""
+    try:
+        launched = Launched.read(store, holder.owner)
+    except RecordFormatError:  # then it may be any
+        return {holder.id, *(claim.id for claim in log.unfinished)}
+    return {holder.id, launched.work} if launched and launched.claim == holder.id else {holder.id}
 
 
 @dataclass

@@ -8,15 +8,17 @@ a record just before it was voided has written down by then that it uses it.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.exceptions import MlpipeError
+from airflow_mlpipe.resolving.history import OF_RUNS, expired
 from airflow_mlpipe.resolving.inventory import Inventory, Item
-from airflow_mlpipe.resolving.leftovers import LEAST, Leftover, Listing, leftovers, unneeded
+from airflow_mlpipe.resolving.leftovers import LEAST, Leftover, Listing, leftovers, temporaries, unneeded
 from airflow_mlpipe.resolving.referring import LIVE, RECENT, Referring, referring
-from airflow_mlpipe.store import condemned
+from airflow_mlpipe.store import condemned, layout
 from airflow_mlpipe.store import log as fingerprint_log
 from airflow_mlpipe.store.entries import Log
 
@@ -39,6 +41,8 @@ class Policy:
     given; then, while the outputs that stay exceed ``max_size`` bytes, those go that are computed again most cheaply for
     the room they take. The last ``keep_last`` records of each step stay in any case; if only that is given, all others
     go. Where ``evict``, only outputs go.
+
+    What runs left, plans, notes and the journal, goes if they ended longer ago than ``runs_older_than``.
     """
 
     older_than: timedelta | None = None
@@ -46,11 +50,16 @@ class Policy:
     max_size: int | None = None
     keep_last: int | None = None
     evict: bool = False
+    runs_older_than: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.keep_last is not None and self.keep_last < 0:
             message = f"how many records of a step are kept must be 0 or more, given: {self.keep_last}"
             raise MlpipeError(message)
+
+
+NOTHING = Policy()
+"""By which nothing goes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,15 @@ class Guard:
     grace: timedelta = GRACE
     live: timedelta = LIVE
     recent: timedelta = RECENT
+
+    def history(self, policy: Policy) -> timedelta | None:
+        """Return how long what runs left stays; None for ever.
+
+        At least as long as a run may be under way, and as last uses decide: the journal tells them.
+        """
+        if policy.runs_older_than is None:
+            return None
+        return max(policy.runs_older_than, policy.unused_for or timedelta(0), self.live, self.recent)
 
 
 @dataclass(frozen=True)
@@ -81,12 +99,15 @@ class Survey:
     leftovers: tuple[Leftover, ...]
 
     @classmethod
-    def read(cls, store: Store, guard: Guard) -> Survey:
+    def read(cls, store: Store, guard: Guard, policy: Policy = NOTHING) -> Survey:
         """Read a whole store; the files first, so that what appears meanwhile is not taken for a leftover."""
         listing = Listing.read(store)
         inventory = Inventory.read(store)
         refers = referring(store, guard.live, guard.recent, inventory.logs)
-        return cls(listing, inventory, refers, tuple(leftovers(store, listing, inventory, refers)))
+        found = [*leftovers(store, listing, inventory, refers), *temporaries(store)]
+        if (history := guard.history(policy)) is not None:
+            found += expired(store, listing, inventory, refers, history)
+        return cls(listing, inventory, refers, tuple(found))
 
 
 @dataclass(frozen=True)
@@ -145,7 +166,7 @@ class Pruner:
 
     def look(self) -> Pruning:
         """Return what would be done; nothing is changed."""
-        survey = Survey.read(self.store, self.guard)
+        survey = self._survey()
         return self._pruning(survey, self._due(survey))
 
     def prune(self) -> Pruning:
@@ -153,7 +174,7 @@ class Pruner:
 
         Without a grace time, what is condemned now is removed now, after everything was read again.
         """
-        survey = Survey.read(self.store, self.guard)
+        survey = self._survey()
         pruning = self._pruning(survey, self._due(survey))
         pruning = replace(pruning, removed=self._remove(pruning.removed))
         self._void(pruning.going)
@@ -161,10 +182,13 @@ class Pruner:
         self._condemn(pruning.condemned, voided)
         if self.guard.grace > timedelta(0):
             return pruning
-        removed = self._remove(self._due(Survey.read(self.store, self.guard)))
+        removed = self._remove(self._due(self._survey()))
         gone = {leftover.path for leftover in removed}
         later = tuple(leftover for leftover in pruning.condemned if leftover.path not in gone)
         return replace(pruning, removed=pruning.removed + removed, condemned=later)
+
+    def _survey(self) -> Survey:
+        return Survey.read(self.store, self.guard, self.policy)
 
     def _pruning(self, survey: Survey, due: tuple[Leftover, ...]) -> Pruning:
         due_paths = {leftover.path for leftover in due}
@@ -173,7 +197,7 @@ class Pruner:
         return Pruning(choices, due, waiting, tuple(survey.inventory.unreadable.values()))
 
     def _due(self, survey: Survey) -> tuple[Leftover, ...]:
-        """Return the leftovers that were condemned long enough ago."""
+        """Return the leftovers that were condemned long enough ago; the age of temporary files is that of the file."""
         ages: dict[str, float] = {}
         for listed in condemned.read(self.store):
             for path in listed.paths:
@@ -181,7 +205,8 @@ class Pruner:
         return tuple(
             leftover
             for leftover in survey.leftovers
-            if leftover.path in ages and ages[leftover.path] >= self._least(leftover).total_seconds()
+            if leftover.kind == "temporary"
+            or (leftover.path in ages and ages[leftover.path] >= self._least(leftover).total_seconds())
         )
 
     def _least(self, leftover: Leftover) -> timedelta:
@@ -199,7 +224,8 @@ class Pruner:
         open_to_it = {leftover.path: leftover.kind for leftover in found}
         listed: set[str] = set()
         for each in condemned.read(self.store):
-            if open_to_it.keys() >= set(each.paths):
+            unasked = self.policy.runs_older_than is None and each.kind in OF_RUNS
+            if unasked or open_to_it.keys() >= set(each.paths):
                 listed.update(each.paths)
             else:
                 condemned.remove(self.store, each.name)
@@ -214,17 +240,39 @@ class Pruner:
         for leftover in found:
             if leftover.kind in ("outputs", "unknown") and not self._still_unneeded(leftover.path):
                 continue
+            if leftover.kind == "runs" and self._began_again(leftover.path):
+                continue
             if leftover.path.endswith(".tar"):  # without its list of files nobody takes it for whole
                 self.store.remove(leftover.path.removesuffix(".tar") + ".json")
             self.store.remove(leftover.path)
+            if leftover.kind in ("runs", "journal"):
+                self._remove_empty(leftover.path.rpartition("/")[0])
             self.say(f"removed {leftover.path}: {leftover.why}")
             removed.append(leftover)
         return tuple(removed)
 
     def _still_unneeded(self, path: str) -> bool:
+        """Look at the log once more, after the result is gone: whoever claims later does not find it."""
         _, fingerprint, claim = path.split("/")
+        result = layout.result(fingerprint, claim)
+        has_result = self.store.exists(result)
+        if has_result:
+            self.store.remove(result)
         log = Log.read(self.store, fingerprint)
-        return log.last == 0 or unneeded(log, claim) is not None
+        return log.last == 0 or unneeded(log, claim, has_result=has_result) is not None
+
+    def _began_again(self, folder: str) -> bool:
+        """Say whether somebody planned a run once more since it was looked at."""
+        pin = layout.pin_in(folder)
+        age = condemned.age_of(self.store, [pin]).get(pin)
+        limit = self.guard.history(self.policy)
+        return age is not None and limit is not None and age < limit.total_seconds()
+
+    def _remove_empty(self, folder: str) -> None:
+        """Remove a folder of a local store that is empty; whoever writes there just now makes it again."""
+        if self.store.local_root is not None:
+            with suppress(OSError):
+                (self.store.local_root / folder).rmdir()
 
 
 def choose(items: Sequence[Item], policy: Policy, refers: Referring, now: datetime | None = None) -> list[Choice]:

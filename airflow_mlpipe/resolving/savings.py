@@ -44,6 +44,8 @@ def add_up(entries: Iterable[Entry], by: By) -> list[Saved]:
         name = _name(entry, use, by)
         line = lines.get(name, Saved(name, 0, 0.0, 0))
         taken = use.outcome in _TAKEN
+        if use.outcome == "waited" and not use.seconds:  # a sensor, which would not have run in its stead
+            continue
         lines[name] = Saved(
             name,
             line.reused + taken,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.store.store import Store
 
+_CLOCK = "now-"
+
 
 @dataclass(frozen=True)
 class Condemned:
@@ -42,7 +44,7 @@ def write(store: Store, kind: str, paths: Iterable[str]) -> None:
 def read(store: Store) -> list[Condemned]:
     """Return all lists; one that cannot be read is left out: what was on it is found again."""
     names = [name.removesuffix(".json") for name in store.names(layout.CONDEMNED) if name.endswith(".json")]
-    names = [name for name in names if not name.startswith(("now-", "."))]
+    names = [name for name in names if not is_clock(name) and not name.startswith(".")]
     if not names:
         return []
     now = _now(store)
@@ -59,6 +61,11 @@ def read(store: Store) -> list[Condemned]:
 def remove(store: Store, name: str) -> None:
     """Remove a list."""
     store.remove(layout.condemned(name))
+
+
+def is_clock(name: str) -> bool:
+    """Say whether a file among the lists is none, but was written to ask the store for the time."""
+    return name.startswith(_CLOCK)
 
 
 def modified(store: Store, path: str) -> datetime:
@@ -86,7 +93,7 @@ def age_of(store: Store, paths: Iterable[str]) -> dict[str, float]:
 
 def _now(store: Store) -> datetime:
     """Return the time that the store has."""
-    path = layout.condemned(f"now-{secrets.token_hex(8)}")
+    path = layout.condemned(f"{_CLOCK}{secrets.token_hex(8)}")
     store.write(path, b"{}")
     try:
         return modified(store, path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import sys
 import threading
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+PROBE = ".probe-"
+"""How the names of the files begin with which a store is probed."""
+
 _RACERS = 8
 _ROUNDS = 3
 _TRIES = 10
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_ASIDE = re.compile(r"\.[0-9a-f]{16}\.tmp\Z")
 _memory = threading.RLock()
 
 
@@ -66,7 +71,7 @@ def probe(fs: AbstractFileSystem, root: str) -> None:
     :raises StoreNotExclusiveError: if a second writer succeeded, or none did.
     """
     for _ in range(_ROUNDS):
-        path = f"{root}/.probe-{secrets.token_hex(8)}"
+        path = f"{root}/{PROBE}{secrets.token_hex(8)}"
         try:
             with ThreadPoolExecutor(_RACERS) as pool:
                 contents = [secrets.token_bytes(16) for _ in range(_RACERS)]
@@ -91,7 +96,7 @@ def client_of(fs: AbstractFileSystem) -> str:
 
 def _link(path: str, content: bytes) -> bool:
     folder = os.path.dirname(path)
-    aside = f"{folder}/.{secrets.token_hex(8)}.tmp"
+    aside = aside_in(folder)
     try:
         write_synced(aside, content)
         os.link(aside, path)
@@ -108,6 +113,16 @@ def _link(path: str, content: bytes) -> bool:
             os.unlink(aside)
     sync_folder(folder)
     return True
+
+
+def aside_in(folder: str) -> str:
+    """Return a path for what is written before it gets its name; whoever is killed leaves it behind."""
+    return f"{folder}/.{secrets.token_hex(8)}.tmp"
+
+
+def is_aside(name: str) -> bool:
+    """Say whether a file name is one that `aside_in` gives."""
+    return _ASIDE.match(name) is not None
 
 
 def _linked(aside: str) -> bool:

@@ -114,7 +114,15 @@ def check(store: Store, path: str, content: Content, copy: Path, index: StatInde
     return None
 
 
-def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True, ours: bool = True) -> bool:
+def fetch(  # noqa: PLR0913 -- from where, to where, and how
+    fs: AbstractFileSystem,
+    path: str,
+    target: Path,
+    *,
+    link: bool = True,
+    ours: bool = True,
+    content: Content | None = None,
+) -> bool:
     """Stage a file or a folder at a local path that does not exist yet.
 
     From the local disk by the first way that is safe: a clone, a hard link (to a file that nobody may write, unless
@@ -124,10 +132,14 @@ def fetch(fs: AbstractFileSystem, path: str, target: Path, *, link: bool = True,
     :param link: whether the files may be shared and are read-only; otherwise each is a writable copy of its own.
     :param ours: whether the source is the store's, which is looked after; a user's own files are never hard-linked,
         as a script may make a link writable.
+    :param content: what it is, where that is known: of a folder without files some object stores know nothing.
     :raises FileNotFoundError: if there is nothing at the path.
     :raises DataError: if it cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    if content is not None and not content.files:
+        target.mkdir(exist_ok=True)
+        return False
     root = str(fs._strip_protocol(path)).rstrip("/")  # noqa: SLF001 -- fsspec has no public name for it
     stager = Stager(link=link, hard=ours)
     try:

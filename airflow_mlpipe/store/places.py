@@ -11,7 +11,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mlpipe.store import s3
-from airflow_mlpipe.store.exclusive import create_file, lock_of, making_folder
+from airflow_mlpipe.store.exclusive import aside_in, create_file, lock_of, making_folder
 from airflow_mlpipe.store.listing import listing, version_of
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def _moved(source: str, path: str) -> bool:
 @contextlib.contextmanager
 def _appearing(path: str) -> Iterator[str]:
     """Give a path to write to; what was written there is renamed, or removed after an error."""
-    aside = f"{os.path.dirname(path)}/.{secrets.token_hex(8)}.tmp"
+    aside = aside_in(os.path.dirname(path))
     try:
         yield aside
         os.replace(aside, path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from datetime import timedelta
 
 import pytest
 
-from airflow_mlpipe.cli.cached import read_day
+from airflow_mlpipe.cli.cached.savings import read_day
 from airflow_mlpipe.exceptions import MlpipeError
 from airflow_mlpipe.store.log import Log, evict
+from airflow_mlpipe.store.owner import process_tag
 from tests.cli.helpers import call
 from tests.resolving.shelves import Shelves
 
@@ -92,10 +95,13 @@ def test_what_takes_room_is_told_with_what_nobody_refers_to(cache, shelves):
     data = cache("du", "--json")
     assert [(row["step"], row["size"]) for row in data["steps"]] == [("prepare", 2000), ("train", 5)]
     assert data["leftovers"] == [{"kind": "unknown", "count": 1, "size": 3}]
-    assert data["size"] == 2008
+    history = sum(sum(shelves.store.sizes(folder).values()) for folder in ("runs", "journal"))
+    assert data["runs"] == {"count": 1, "size": history}
+    assert data["size"] == 2008 + history
     text = cache("du")
     assert "outputs that no log knows of" in text
-    assert "2.0 kB altogether" in text
+    assert "plans, notes and journal of runs" in text
+    assert "kB altogether" in text
 
 
 def test_pruning_says_what_would_go_and_changes_nothing_without_yes(cache, two, shelves):
@@ -210,3 +216,26 @@ def test_what_is_no_day_is_refused():
     assert read_day("2026-01-31") == "2026-01-31"
     with pytest.raises(MlpipeError, match="--since must be a day"):
         read_day("tomorrow")
+
+
+def test_pruning_takes_the_step_directories_of_killed_processes_with_it(cache, shelves, tmp_path, monkeypatch):
+    shelves.made()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    process, start, place = process_tag().split("-")
+    left = tmp_path / f"mlpipe-step-{process}-{int(start) + 1}-{place}.x"
+    (left / "code").mkdir(parents=True)
+    assert f"{left} would be removed" in cache("prune")
+    assert cache("prune", "--json")["directories"] == [str(left)]
+    assert left.exists()
+    assert f"{left} removed" in cache("prune", "--yes")
+    assert not left.exists()
+
+
+def test_pruning_says_by_kind_what_old_runs_left(cache, shelves):
+    shelves.pin("old", ago=timedelta(days=90))
+    shelves.pin("new")
+    text = cache("prune", "--runs-older-than", "30d")
+    assert "1 x plans and notes of old runs" in text
+    assert "old runs" not in cache("prune")
+    (left,) = cache("prune", "--runs-older-than", "30d", "--json")["leftovers"]
+    assert (left["kind"], left["path"]) == ("runs", "runs/p/old")

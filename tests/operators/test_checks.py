@@ -46,25 +46,25 @@ def test_an_operator_whose_names_and_files_are_there_is_accepted(parsed):
     [
         (
             'CommandOperator(task_id="a", command="true", compute="gpu")',
-            "CommandOperator(task_id='a').compute: is not in the workspace (given: gpu). Known: local",
+            "CommandOperator(task_id='a').compute: is not in the workspace (given: gpu). {nowhere}, and define gpu there",
         ),
         (
             'CommandOperator(task_id="a", command="true", environment="ml")',
-            "CommandOperator(task_id='a').environment: is not in the workspace (given: ml). None is defined here",
+            "CommandOperator(task_id='a').environment: is not in the workspace (given: ml). {nowhere}, and define ml there",
         ),
         (
             'CommandOperator(task_id="a", command="true", inputs={"x": {"datastore": "lake", "path": "x"}})',
-            "CommandOperator(task_id='a').inputs.x.datastore: is not in the workspace (given: lake). None is defined here",
+            "CommandOperator(task_id='a').inputs.x.datastore: is not in the workspace (given: lake). {nowhere}, and define lake there",
         ),
         (
             'CommandOperator(task_id="a", command="true", outputs={"x": {"datastore": "lake"}})',
-            "CommandOperator(task_id='a').outputs.x.datastore: is not in the workspace (given: lake). None is defined here",
+            "CommandOperator(task_id='a').outputs.x.datastore: is not in the workspace (given: lake). {nowhere}, and define lake there",
         ),
         (
             'DataTransferOperator(task_id="a", source="x", destination={"datastore": "lake", "path": "x"})',
             (
                 "DataTransferOperator(task_id='a').destination.datastore: is not in the workspace (given: lake). "
-                "None is defined here"
+                "{nowhere}, and define lake there"
             ),
         ),
         (
@@ -134,7 +134,8 @@ def test_an_operator_whose_names_and_files_are_there_is_accepted(parsed):
     ],
 )
 def test_what_is_not_there_is_an_import_error_that_says_what_to_do(parsed, tmp_path, operator, said):
-    assert parsed(operator) == [said.replace("{folder}", str(tmp_path))]
+    nowhere = f"There is no {tmp_path / 'mlpipe.yaml'}: write it"
+    assert parsed(operator) == [said.replace("{folder}", str(tmp_path)).replace("{nowhere}", nowhere)]
 
 
 def test_everything_that_is_wrong_comes_at_once(parsed):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -18,6 +17,8 @@ from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.runtime.protocol import InputSpec, OutputSpec, Reference, StepSpec
 from airflow_mlpipe.store import journal, runs
 from airflow_mlpipe.store import log as fingerprint_log
+from airflow_mlpipe.store.entries import sealed
+from tests.resolving.shelves import unsealed
 
 OUT, DATA = Reference("output", "out"), Reference("input", "data")
 
@@ -208,10 +209,10 @@ def test_no_claim_of_the_consumer_is_held_while_its_input_is_made_again(world, l
 def test_a_record_of_a_newer_version_is_refused_by_name(world, lives):
     made = lives(first())
     (path,) = (world.root / "store" / "log").glob(f"*/{made.fingerprint}/000002.json")
-    data = json.loads(path.read_text())
+    data = unsealed(path.read_bytes())
     data["body"]["spec"]["version"] = 99
     path.chmod(0o644)
-    path.write_text(json.dumps(data))
+    path.write_bytes(sealed(data))
     lose(place(made, world))
     with pytest.raises(Exception, match="upgrade"):
         lives(after(made, world))

@@ -126,12 +126,6 @@ def test_an_empty_command_and_a_script_outside_are_refused(tmp_path):
             PythonScriptOperator(task_id="b", script_name="../x.py")
 
 
-@pytest.mark.parametrize(("operator", "name"), [(CommandOperator, "command"), (PythonScriptOperator, "script_name")])
-def test_what_must_be_given_is_asked_for(tmp_path, operator, name):
-    with dag_in(tmp_path), pytest.raises(TypeError, match=f"missing keyword argument '{name}'"):
-        operator(task_id="a")
-
-
 def test_neither_does_anything_when_the_dag_is_parsed(train, tmp_path):
     train()
     assert {path.name for path in Path(tmp_path).iterdir()} == {"src"}

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
-from airflow.sdk import Param, TaskGroup, task, task_group
+from airflow.sdk import DAG, Param, TaskGroup, task, task_group
 
 from airflow_mlpipe.definitions import DataReference, Environment, PipelineData
 from airflow_mlpipe.exceptions import DefinitionError, ParameterError
@@ -377,3 +378,21 @@ def airflow_task(task_id):
     from airflow.sdk.definitions._internal.contextmanager import DagContext
 
     return DagContext.get_current().get_task(task_id)
+
+
+@pytest.mark.parametrize(
+    ("operator", "fields"),
+    [
+        (PythonScriptOperator, ["script_name"]),
+        (CommandOperator, ["command"]),
+        (DataTransferOperator, ["destination", "source"]),
+    ],
+)
+def test_a_missing_argument_is_named_with_the_task_and_the_line_of_the_dag_file(operator, fields):
+    line = sys._getframe().f_lineno + 2
+    with DAG("d", schedule=None), pytest.raises(DefinitionError) as caught:
+        operator(task_id="a")
+    owner = f"{operator.__name__}(task_id='a')"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{__file__}:{line}:1: {owner}.{field}: is missing. Give {field}" for field in fields
+    ]

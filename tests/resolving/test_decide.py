@@ -17,7 +17,7 @@ from airflow_mlpipe.planning.plan import Found, Missing
 from airflow_mlpipe.resolving import decide
 from airflow_mlpipe.resolving.decide import History, StoreLookUp, files_in
 from airflow_mlpipe.resolving.facts import read_inputs
-from airflow_mlpipe.resolving.records import make_body
+from airflow_mlpipe.resolving.records import make_body, outputs_of
 from airflow_mlpipe.resolving.sources import scan
 from airflow_mlpipe.runtime.observe import current
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, OutputSpec, StepSpec
@@ -159,7 +159,21 @@ def test_rule_10_a_record_that_cannot_be_read_is_no_hit_and_says_so(project):
 def test_rule_10_a_commit_that_was_cut_off_is_no_hit(project, content):
     record = project.made(SPEC)
     project.site.store.write(layout.log_entry(KEY, record.number), content)
-    assert find(project) == Missing()
+    assert find(project) == Missing((Reason("record", "entry 1 of its log is damaged, which was its record"),))
+
+
+def test_rule_10_a_commit_in_which_a_digit_changed_is_no_hit_and_says_so(project):
+    """It is as long as before, and its JSON can be read: a digest or a metric would be another one."""
+    record = project.made(SPEC)
+    path = layout.log_entry(KEY, record.number)
+    content = project.site.store.read(path)
+    digest = outputs_of(record)["model"].content.digest.removeprefix("sha256:")
+    project.site.store.write(
+        path, content.replace(digest.encode(), f"{digest[:-1]}{int(digest[-1], 16) ^ 1:x}".encode())
+    )
+    assert find(project) == Missing((Reason("record", "entry 1 of its log is damaged, which was its record"),))
+    project.made(SPEC)
+    assert isinstance(find(project), Found)
 
 
 def test_rule_10_a_log_of_a_newer_version_is_refused_and_not_guessed(project):

@@ -6,8 +6,9 @@ from airflow_mlpipe.exceptions import MlpipeError
 from airflow_mlpipe.resolving.inventory import Inventory, read_logs
 from airflow_mlpipe.runtime.protocol import OutputSpec, StepSpec
 from airflow_mlpipe.store import layout, runs
+from airflow_mlpipe.store.entries import sealed
 from airflow_mlpipe.store.log import Log, evict, void
-from tests.resolving.shelves import Shelves
+from tests.resolving.shelves import Shelves, unsealed
 
 
 @pytest.fixture
@@ -59,7 +60,8 @@ def test_what_was_evicted_takes_no_room(shelves):
 def test_what_lies_elsewhere_takes_no_room(shelves):
     record = shelves.made(spec_=StepSpec("p", "copy", "data_transfer", outputs={"data": OutputSpec()}))
     path = layout.log_entry(record.fingerprint, record.number)
-    shelves.store.write(path, shelves.store.read(path).replace(b'"path": ', b'"token": "t", "path": '))
+    entry = unsealed(shelves.store.read(path).replace(b'"path": ', b'"token": "t", "path": '))
+    shelves.store.write(path, sealed(entry))
     assert [item.size for item in read(shelves).items] == [0]
 
 

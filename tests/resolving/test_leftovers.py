@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_mlpipe.resolving.inventory import Inventory
+from airflow_mlpipe.resolving.launched import Launched
 from airflow_mlpipe.resolving.leftovers import Listing, leftovers
 from airflow_mlpipe.resolving.referring import referring
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec
@@ -143,3 +144,47 @@ def test_files_that_are_being_written_are_no_leftovers(shelves):
     for path in (f"beat/{FP}/.0123.tmp", "snapshots/.0123.tmp", "outputs/.0123.tmp", "work/.0123/x"):
         shelves.store.write(path, b"")
     assert left(shelves) == {}
+
+
+def taken_over(shelves):
+    """Return the folder of a complete result whose holder was lost, and the claim that holds now."""
+    first = fingerprint_log.claim(shelves.store, FP, ELSEWHERE)
+    folder = publish(shelves, FP, first.id)
+    shelves.store.write(layout.result(FP, first.id), b"{}")
+    return folder, fingerprint_log.take_over(shelves.store, FP, first, replace(ELSEWHERE, run="r2"))
+
+
+def test_a_complete_result_stays_while_somebody_holds_the_fingerprint_who_may_record_it(shelves):
+    folder, second = taken_over(shelves)
+    assert left(shelves) == {}
+    fingerprint_log.release(shelves.store, second)
+    assert left(shelves) == {"outputs": [folder]}
+
+
+def test_outputs_without_a_result_are_a_leftover_though_somebody_holds_the_fingerprint(shelves):
+    first = fingerprint_log.claim(shelves.store, FP, ELSEWHERE)
+    folder = publish(shelves, FP, first.id)
+    assert fingerprint_log.take_over(shelves.store, FP, first, replace(ELSEWHERE, run="r2"))
+    assert left(shelves) == {"outputs": [folder]}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_is_published_under_a_lost_claim_stays_while_the_next_holder_goes_on_with_its_work(shelves, damaged):
+    first = fingerprint_log.claim(shelves.store, FP, ELSEWHERE)
+    folder = publish(shelves, FP, first.id)
+    second = fingerprint_log.take_over(shelves.store, FP, first, replace(ELSEWHERE, run="r2"))
+    if damaged:
+        shelves.store.write(layout.launched("p", "r2", second.owner.step), b"{")
+    else:
+        Launched(FP, second.id, first.id, shelves.spec("train")).write(shelves.store, second.owner)
+    assert left(shelves) == {}
+    fingerprint_log.release(shelves.store, second)
+    assert left(shelves) == {"outputs": [folder]}
+
+
+def test_outputs_that_another_claim_has_recorded_are_no_leftover_until_that_record_is_voided(shelves):
+    folder, second = taken_over(shelves)
+    record = fingerprint_log.commit(shelves.store, second, {"outputs": {}}, adopted=folder.rpartition("/")[2])
+    assert left(shelves) == {}
+    fingerprint_log.void(shelves.store, FP, record.number, "it was too old")
+    assert left(shelves) == {"outputs": [folder]}

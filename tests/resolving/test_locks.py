@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from airflow_mlpipe.resolving.locks import (
     find_lock,
     lock_environments,
     missing_lock,
+    naming,
 )
 
 SIX = ("six==1.16.0",)
@@ -165,7 +167,12 @@ def test_all_faults_come_at_once():
 
 
 def test_a_missing_lock_says_which_command_makes_it(tmp_path):
-    assert "run `mlpipe lock FILE`" in str(missing_lock(tmp_path, SIX, sys.executable))
+    missing = missing_lock(tmp_path, SIX, sys.executable)
+    assert "run `mlpipe lock FILE` with the file of the pipeline; it writes" in str(missing)
+    with pytest.raises(EnvironmentBuildError, match=r"run `mlpipe lock p\.yaml`; it writes"), naming(Path("p.yaml")):
+        raise missing
+    with pytest.raises(EnvironmentBuildError, match="mlpipe lock FILE"), naming(None):
+        raise missing
 
 
 def test_a_lock_for_another_python_is_mentioned(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -16,7 +17,7 @@ from airflow_mlpipe.resolving.referring import Referring
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner, choose, worth
 from airflow_mlpipe.runtime.protocol import Content, OutputRef, dump
 from airflow_mlpipe.store import condemned, layout, pins, snapshots
-from airflow_mlpipe.store.log import Log, Record, commit_unclaimed
+from airflow_mlpipe.store.log import Log, Owner, Record, claim, commit_unclaimed, release, take_over
 from airflow_mlpipe.store.pins import Pin
 from airflow_mlpipe.store.store import Store
 from tests.resolving.shelves import Shelves
@@ -266,9 +267,9 @@ def test_what_was_committed_meanwhile_is_not_removed(shelves, monkeypatch):
     let_pass(monkeypatch, days=2)
     survey = retention.Survey.read
 
-    def late(store, guard):
-        found = survey(store, guard)
-        store.write(path, entry)
+    def late(*given):
+        found = survey(*given)
+        shelves.store.write(path, entry)
         return found
 
     monkeypatch.setattr(retention.Survey, "read", late)
@@ -300,3 +301,21 @@ def test_a_store_that_is_no_disk_is_pruned_just_so():
     (removed,) = Pruner(store, ALL, AT_ONCE).prune().removed
     assert (removed.path, removed.size) == (layout.outputs(records[1].fingerprint, "c1"), 3)
     assert set(store.sizes(layout.OUTPUTS)) == {f"{'0' * 64}/c1/out"}
+
+
+def test_rule_12_a_result_that_somebody_may_record_since_it_was_condemned_stays(tmp_path):
+    store = Shelves(tmp_path).store
+    away = Owner("another host", "", "", "p", "r1", "train", None, 1)
+    first = claim(store, "c" * 64, away)
+    store.write(layout.output(first.fingerprint, first.id, "out"), b"12345")
+    store.write(layout.result(first.fingerprint, first.id), b"{}")
+    second = take_over(store, first.fingerprint, first, replace(away, run="r2"))
+    release(store, second)
+    pruner = Pruner(store, Policy(), Guard(grace=timedelta(0)))
+    (leftover,) = (found for found in pruner.look().condemned if found.kind == "outputs")
+    third = claim(store, first.fingerprint, replace(away, run="r3"))
+    assert pruner._remove([leftover]) == ()
+    assert store.exists(layout.output(first.fingerprint, first.id, "out"))
+    release(store, third)
+    assert pruner._remove([leftover]) == (leftover,)
+    assert store.sizes(layout.OUTPUTS) == {}

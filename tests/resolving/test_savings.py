@@ -31,6 +31,11 @@ def test_the_last_of_a_step_of_a_run_counts_once():
     assert add_up(newest_first, "pipeline") == [Saved("p", 1, 10.0, 1)]
 
 
+def test_a_sensor_that_waited_for_an_output_of_others_saved_nothing():
+    entries = [entry("r1", reused("wait_for_model", 0.0, "waited"), reused("a", 10.0))]
+    assert add_up(entries, "step") == [Saved("p.a", 1, 10.0, 0)]
+
+
 ENTRIES = [
     entry("r3", reused("a", 1.0), time="2026-02-01T00:00:00+00:00"),
     entry("r2", reused("a", 2.0), reused("b", 4.0)),

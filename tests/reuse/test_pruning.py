@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from airflow_mlpipe.definitions import CommandStep, Pipeline, PythonScriptStep
 from airflow_mlpipe.resolving.inventory import Inventory
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner
 from airflow_mlpipe.resolving.verifying import verify_outputs
-from airflow_mlpipe.store import layout, pins
+from airflow_mlpipe.store import layout, pins, runs
 from airflow_mlpipe.store.pins import Pin
 from tests.reuse.engine import Engine
 from tests.reuse.pure import Launches
@@ -26,12 +26,12 @@ FORK = multiprocessing.get_context("fork")
 SECONDS = float(os.environ.get("MLPIPE_PRUNE_SECONDS", "10"))
 RUNNERS = 3
 VALUES = 5
-GUARD = Guard(grace=timedelta(seconds=1), live=timedelta(hours=1), recent=timedelta(seconds=2))
+GUARD = Guard(grace=timedelta(seconds=1), live=timedelta(minutes=1), recent=timedelta(seconds=2))
 POLICIES = (
-    Policy(keep_last=1),
+    Policy(keep_last=1, runs_older_than=timedelta(0)),
     Policy(unused_for=timedelta(seconds=0.5), keep_last=1),
     Policy(max_size=200, keep_last=1),
-    Policy(keep_last=1, evict=True),
+    Policy(keep_last=1, evict=True, runs_older_than=timedelta(0)),
 )
 NOTHING = timedelta(0)
 
@@ -75,7 +75,8 @@ def run_until(end: float, root: Path, pipeline: Pipeline, number: int, told) -> 
         while time.monotonic() < end:
             c = random.randrange(VALUES)
             parameters = {"c": c}
-            plan = engine.plan(pipeline, f"{number} {count}", parameters=parameters, outside=())
+            run = f"{number} {count}"
+            plan = engine.plan(pipeline, run, parameters=parameters, outside=())
             if any(decision.choice != "reuse" for decision in plan.decisions.values()):
                 time.sleep(random.choice([0, 0, 0, 2.5]))  # longer than the grace time
             ran = engine.follow(pipeline, plan, parameters=parameters)
@@ -85,6 +86,7 @@ def run_until(end: float, root: Path, pipeline: Pipeline, number: int, told) -> 
                 if decision.found is None or not decision.found.evicted:
                     content = engine.content(ended.outputs["out"])
                     assert seen.setdefault((name, c), content) == content
+            assert runs.read_plan(engine.site.store, pipeline.name, run) == plan.to_json(), run
             count += 1
         told.put((number, count, None))
     except BaseException:  # noqa: BLE001 -- the test shall see it
@@ -107,12 +109,26 @@ def prune_until(end: float, root: Path, told) -> None:
         told.put(("pruner", None, traceback.format_exc()))
 
 
+def leave_old_things(engine: Engine) -> list[str]:
+    """Leave a run of long ago, its day of the journal, and a file that somebody was writing who was killed."""
+    store, then = engine.site.store, datetime.now(timezone.utc) - timedelta(days=90)
+    runs.write_pin(store, "p", "old", {"time": then.isoformat(), "fingerprints": []})
+    day, killed = layout.journal_day("p", f"{then:%Y-%m-%d}"), f"{layout.RUNS}/p/.0123456789abcdef.tmp"
+    store.write(f"{day}/1.json", b"{}")
+    store.write(killed, b"half")
+    paths = [layout.run("p", "old"), day, killed]
+    for path in (layout.pin("p", "old"), killed):
+        os.utime(store.local_root / path, times=(then.timestamp(),) * 2)
+    return paths
+
+
 def test_rule_12_no_run_misses_an_output_while_the_store_is_pruned(tmp_path):
     engine = Engine(tmp_path, launcher=Launches())
     store, pipeline = engine.site.store, diamond(tmp_path / "project")
     kept = engine.run(pipeline, "kept", parameters={"c": 99})
     pinned = str(kept["last"].fingerprint)
     pins.add(store, Pin(fingerprint=pinned, note="the paper's"))
+    old = leave_old_things(engine)
 
     told, end = FORK.Queue(), time.monotonic() + SECONDS
     processes = [
@@ -131,6 +147,12 @@ def test_rule_12_no_run_misses_an_output_while_the_store_is_pruned(tmp_path):
     assert voided > 0
     assert evicted > 0
     assert removed > 0
+
+    assert [path for path in old if store.sizes(path)] == []
+    there, began = set(runs.runs(store, "p")), sum(heard[number][0] for number in range(RUNNERS))
+    assert {f"{number} {heard[number][0] - 1}" for number in range(RUNNERS)} <= there
+    if 2 * GUARD.live.total_seconds() < SECONDS:
+        assert len(there) < began
 
     inventory = Inventory.read(store)
     assert verify_outputs(store, inventory.items, digests=True).damaged == ()

@@ -6,10 +6,12 @@ import shutil
 import stat
 import tempfile
 import unicodedata
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_mlpipe.exceptions import DataError, StoreUnreachableError
 from airflow_mlpipe.store import attempts, digests, layout, statindex
@@ -76,6 +78,27 @@ def test_an_empty_folder_is_an_output(store, tmp_path):
     assert verify(store, PATH, content) is None
     fetch(store.fs, store.full(PATH), tmp_path / "got")
     assert list((tmp_path / "got").iterdir()) == []
+
+
+class Flat(MemoryFileSystem):
+    """Knows no folders, as the object stores of Google and Azure."""
+
+    protocol = "flat"
+
+    def makedirs(self, path, exist_ok=False):
+        pass
+
+
+def test_an_empty_folder_is_an_output_where_there_are_no_folders(tmp_path):
+    (tmp_path / "made").mkdir()
+    store = Store("flat://store", Flat(), f"/store-{uuid.uuid4().hex}")
+    content = put(store, tmp_path / "made")
+    assert store.sizes("") == {}
+    assert verify(store, PATH, content) is None
+    assert not fetch(store.fs, store.full(PATH), tmp_path / "got", content=content)
+    assert list((tmp_path / "got").iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        fetch(store.fs, store.full(PATH), tmp_path / "other")
 
 
 def test_an_output_that_is_not_there_is_said_to_be_missing(store, tmp_path):

@@ -1,0 +1,1 @@
+"""What ``mlpipe cache`` prints: for people as tables, for programs as plain data."""
