@@ -9,8 +9,10 @@ from airflow_mlpipe.definitions import Pipeline, parameter_values
 from airflow_mlpipe.definitions.workspace import uri
 from airflow_mlpipe.exceptions import DataChangedError, DataError, ParameterError
 from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
+from airflow_mlpipe.planning.bind import Values
 from airflow_mlpipe.planning.plan import Task, fill_in
 from airflow_mlpipe.resolving.facts import Facts, read_inputs
+from airflow_mlpipe.resolving.images import check_known
 from airflow_mlpipe.resolving.planner import RunPlan
 from airflow_mlpipe.runtime.protocol import InputSpec, load_output
 from airflow_mlpipe.store import runs, snapshots
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.definitions import Step
     from airflow_mlpipe.operators.run_context import RunContext
+    from airflow_mlpipe.resolving.launched import Launched
     from airflow_mlpipe.resolving.site import Site
-    from airflow_mlpipe.runtime.protocol import OutputRef
+    from airflow_mlpipe.runtime.protocol import OutputRef, StepSpec
 
 _ATTEMPTS = 3
 
@@ -63,9 +66,13 @@ def bind_from_plan(  # noqa: PLR0913 -- what a planned step is bound from
     if plan.definition != pipeline.digest or task is None or not _has_code(site, task):
         say("the step is bound again: its run has no plan of this definition, or the planned code is gone")
         task, scanned = _bind_again(site, run, pipeline, step, parameters)
+    elif task.spec.environment.unknown is not None:
+        say(f"its image was not known when the run was planned: {task.spec.environment.unknown}; it is asked for again")
+        task = _with_image(site, pipeline, step, task)
     spec = fill_in(task.spec, _known_outputs(site, run, plan), site.store.uri)
     if spec.waits_for():
         return None
+    _check_comparable(spec)
     return Bound(replace(task, spec=read_inputs(site, spec)), scanned, plan.id)
 
 
@@ -82,8 +89,15 @@ def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
     facts = Facts(site, standing_alone(run.pipeline, step, folder), run.values(parameters))
     task = _packed(facts, step)
     _check_scalars(task.spec.parameters)
+    _check_comparable(task.spec)
     given = {name: _from_xcom(name, value, task.spec.inputs[name], folder) for name, value in upstream.items()}
     return Bound(replace(task, spec=facts.read_inputs(task.spec.with_inputs(given))), facts.scanned())
+
+
+def bound_before(launched: Launched) -> Bound:
+    """Return a step as it was bound when it was launched, whatever has changed since."""
+    task = Task(launched.spec, allow_reuse=launched.allow_reuse, regenerate=launched.regenerate)
+    return Bound(task, plan=launched.plan)
 
 
 def standing_alone(name: str, step: Step, folder: Path) -> Pipeline:
@@ -101,6 +115,24 @@ def _check_scalars(parameters: Mapping[str, Any]) -> None:
                 "hand over a part of it as one of the operator's parameters, with an Airflow template"
             )
             raise ParameterError(message)
+
+
+def _with_image(site: Site, pipeline: Pipeline, step: Step, task: Task) -> Task:
+    """Return a planned task whose image is asked for again; all else stays as it was planned."""
+    facts = Facts(site, pipeline, Values())
+    environment = replace(facts.environment(step), variables=task.spec.environment.variables)
+    spec = replace(task.spec, environment=environment)
+    facts.pack(spec)
+    return replace(task, spec=spec)
+
+
+def _check_comparable(spec: StepSpec) -> None:
+    """Make sure that all that the fingerprint compares is known.
+
+    :raises ImageUnknownError: if the image is not, and counts; it says why.
+    """
+    if not spec.environment.comparable:
+        check_known(spec)
 
 
 def _has_code(site: Site, task: Task) -> bool:

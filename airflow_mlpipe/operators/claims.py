@@ -123,7 +123,8 @@ class Turn:
         log = self._log()
         if until_commit:
             for record in log.records:
-                if record.claim in self._awaited and (holder := log.claim_of(record.claim)):
+                known = next((claim for claim in (record.published, record.claim) if claim in self._awaited), None)
+                if known and (holder := log.claim_of(known)):
                     return Waited(holder.owner)
         for claim in self._awaited:
             if (error := log.failure(claim)) and (holder := log.claim_of(claim)):

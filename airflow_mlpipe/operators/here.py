@@ -12,7 +12,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_mlpipe.definitions import find_workspace
 from airflow_mlpipe.definitions.load import WORKSPACE_VARIABLE
-from airflow_mlpipe.hooks.connections import storage_options
+from airflow_mlpipe.hooks.connections import login, storage_options
 from airflow_mlpipe.resolving.site import Site
 
 if TYPE_CHECKING:
@@ -35,4 +35,5 @@ def _workspace(named: Path | None, folder: Path) -> Workspace:
 
 def open_site(workspace: Workspace) -> Site:
     """Open the store and the datastores of a workspace, with Airflow's connections."""
-    return Site.open(workspace, default_store=Path(AIRFLOW_HOME) / "mlpipe", storage_options=storage_options)
+    store = Path(AIRFLOW_HOME) / "mlpipe"
+    return Site.open(workspace, default_store=store, storage_options=storage_options, login_of=login)

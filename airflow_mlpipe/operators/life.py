@@ -12,26 +12,34 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from airflow_mlpipe.exceptions import ClaimLostError, InputLostError, MlpipeError, StepError, StoreError
 from airflow_mlpipe.fingerprint import fingerprint as digest_of
+from airflow_mlpipe.launchers.base import Deferring
 from airflow_mlpipe.operators.claims import Turn, Wait, Waited, describe, held
+from airflow_mlpipe.operators.leaving import GoesOnError, end_lost, left_behind
 from airflow_mlpipe.operators.repair import repair
 from airflow_mlpipe.planning.explain import Reason, dump_reasons, summary
 from airflow_mlpipe.planning.plan import Decision, Found, Missing, Task, decide
+from airflow_mlpipe.resolving.launched import Launched, discard
 from airflow_mlpipe.resolving.records import found, make_body, use_of
 from airflow_mlpipe.runtime.protocol import dump
-from airflow_mlpipe.store import journal, layout, runs
+from airflow_mlpipe.store import checkpoints, journal, runs
 from airflow_mlpipe.store import log as fingerprint_log
+from airflow_mlpipe.store.log import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_mlpipe.operators.claims import HandOver
+    from airflow_mlpipe.operators.leaving import Adoption, LauncherOf, Resumed
     from airflow_mlpipe.resolving.decide import History, StoreLookUp
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec
-    from airflow_mlpipe.store.log import Claim, Owner, Record
+    from airflow_mlpipe.store.log import Owner, Record
 
     Launch: TypeAlias = Callable[[StepSpec, str, str], StepResult]
-    """Runs a spec under a fingerprint and a claim, and publishes its outputs; raises StepError when it fails."""
+    """Runs a spec under a fingerprint and a claim, and publishes its outputs.
+
+    It raises StepError when the step fails, and GoesOnError when what it has launched goes on without this process.
+    """
 
 _REPAIRS = 3
 """How often one input of a step may be lost, beyond once for each."""
@@ -100,6 +108,9 @@ class Life:
     """What came of a wait that was handed over."""
     depth: int = 0
     """How many steps are waiting for this one to make their lost input again."""
+    launcher_of: LauncherOf = lambda _: None
+    resumed: Resumed | None = None
+    """What was launched before, in another process, and is come back to."""
     reasons: tuple[Reason, ...] = ()
 
     def live(self, task: Task) -> Outcome:
@@ -117,6 +128,10 @@ class Life:
         self.history.note(outcome.spec, outcome.fingerprint, self.owner.run)
         self._note(outcome.note())
         self._write_down(outcome.use())
+        if outcome.spec.checkpoint and outcome.result != "reused":
+            with suppress(StoreError):  # it only takes room
+                key = replace(outcome.spec, tries=self._tries(task)).saved_under(outcome.fingerprint)
+                checkpoints.remove(self.site.store, key)
         return outcome
 
     def _failed(self, error: MlpipeError) -> None:
@@ -146,13 +161,17 @@ class Life:
 
     def _outcome(self, task: Task) -> Outcome:
         decision = self._decide(task)
+        if self.resumed and self.resumed.launched.fingerprint == decision.fingerprint:
+            resumed, self.resumed = self.resumed, None
+            return self._come_back(task, decision, resumed)
         before, self.before = self.before, Wait()
         if decision.found and not before.awaited:
             return self._reused("reused", decision, decision.found)
         self.reasons = decision.reasons
         if not task.allow_reuse:
             self.say(f"runs: {summary(decision.reasons)}")
-            return self._run(decision, None)
+            launched = self._launched(task, decision, work=uuid.uuid4().hex)
+            return self._run(decision, launched, self._launching(launched))
         turn = self._turn(str(decision.fingerprint), before).take(until_commit=not task.regenerate)
         if isinstance(turn, Waited):
             again = self._decide_again(task, decision)
@@ -169,9 +188,63 @@ class Life:
             if again.found:
                 fingerprint_log.release(self.site.store, claim)
                 return self._reused("reused", again, again.found)
+            with fingerprint_log.Beat(self.site.store, claim) as beat:
+                left = self._left_behind(task, decision, claim)
+                if left is None or left.result is None:
+                    launched = self._launched(task, decision, claim.id, left.work.id if left else claim.id)
+                    if left:  # there it goes on, wherever this step would run
+                        launched = replace(launched, spec=replace(launched.spec, target=left.target))
+                    return self._run(decision, launched, self._launching(launched), claim, beat)
+                made_by = left.work.owner
+                body = make_body(decision.spec, left.result, _named(made_by))
+                fingerprint_log.commit(self.site.store, claim, body, left.work.id)
+        except GoesOnError:
+            raise
+        except BaseException as error:
+            self._give_up(claim, error)
+            raise
+        return self._recorded(task, decision, made_by)
+
+    def _left_behind(self, task: Task, decision: Decision, claim: Claim) -> Adoption | None:
+        """Return what an earlier holder has left to go on with, and say what happens now."""
+        left = left_behind(self.site.store, decision.spec, claim, self.launcher_of, own_run=task.regenerate)
+        if left is None:
             self.say(f"runs: {summary(decision.reasons)}")
-            with fingerprint_log.Beat(self.site.store, claim):
-                return self._run(decision, claim)
+        else:
+            what = "made its outputs" if left.result else "begun what still goes on"
+            self.say(f"takes over what is there: {describe(left.work.owner)} has {what}")
+        return left
+
+    def _recorded(self, task: Task, decision: Decision, made_by: Owner) -> Outcome:
+        """Return how a step ended whose outcome an earlier holder had made, if that can be reused here."""
+        again = self._decide_again(task, decision)
+        if again.found is None:
+            return self._outcome(task)
+        if _named(made_by) == _named(self.owner):
+            return self._reused("ran", replace(again, reasons=decision.reasons), again.found)
+        reason = Reason("wait", f"{describe(made_by)} computed it, and did not come to say so")
+        return self._reused("waited", replace(again, reasons=(reason,)), again.found)
+
+    def _come_back(self, task: Task, decision: Decision, resumed: Resumed) -> Outcome:
+        """Go on with what was launched in another process, under the same claim, if that is still ours."""
+        self.reasons, launched = decision.reasons, resumed.launched
+        if not launched.claim:
+            return self._run(decision, launched, resumed.finish)
+        store, fingerprint = self.site.store, launched.fingerprint
+        try:
+            claim = fingerprint_log.move(store, Claim(fingerprint, launched.claim, 0, self.owner), self.owner)
+        except ClaimLostError as lost:
+            if lost.by_later_try:
+                raise
+            if fingerprint_log.Log.read(store, fingerprint).record_of(launched.work):
+                return self._recorded(task, decision, self.owner)
+            end_lost(store, launched, self.launcher_of, self.say)
+            return self._outcome(task)
+        try:
+            with fingerprint_log.Beat(store, claim) as beat:
+                return self._run(decision, launched, resumed.finish, claim, beat)
+        except GoesOnError:
+            raise
         except BaseException as error:
             self._give_up(claim, error)
             raise
@@ -204,30 +277,73 @@ class Life:
             record.outputs,
             record.metrics,
             record.seconds,
-            decision.reasons if result == "waited" else (),
+            () if result == "reused" else decision.reasons,
             record.made_by,
         )
 
-    def _run(self, decision: Decision, claim: Claim | None) -> Outcome:
-        fingerprint = str(decision.fingerprint)
+    def _launched(self, task: Task, decision: Decision, claim: str = "", work: str = "") -> Launched:
+        fingerprint, spec = str(decision.fingerprint), replace(decision.spec, tries=self._tries(task))
+        return Launched(fingerprint, claim, work, spec, self.plan, task.regenerate, task.allow_reuse)
+
+    def _tries(self, task: Task) -> str:
+        """Return whose checkpoints a step goes on from: its own alone where it takes nothing from other runs (rule 11)."""
+        if not task.spec.checkpoint or (task.allow_reuse and not task.regenerate):
+            return ""
+        return digest_of({"tries of": _named(self.owner), "task instance": self.owner.task_instance})
+
+    def _launching(self, launched: Launched) -> Callable[[], StepResult]:
+        """Return what launches a step, after it was written down where the worker need not live to its end."""
+
+        def launch() -> StepResult:
+            if isinstance(self.launcher_of(launched.spec), Deferring):
+                launched.write(self.site.store, self.owner)
+            return self._launch(launched.spec, launched.fingerprint, launched.work)
+
+        return launch
+
+    def _run(
+        self,
+        decision: Decision,
+        launched: Launched,
+        make: Callable[[], StepResult],
+        claim: Claim | None = None,
+        beat: fingerprint_log.Beat | None = None,
+    ) -> Outcome:
+        """Make the outputs and record them.
+
+        :param claim: None if nobody had to claim anything.
+        """
+        try:
+            result = make()
+        except GoesOnError as goes_on:
+            goes_on.launched, goes_on.owner = launched, self.owner
+            self._leave(goes_on, claim, beat)
+            raise
+        body = make_body(decision.spec, result, _named(self.owner))
         if claim is None:
-            claim_id = uuid.uuid4().hex
-            result = self._launch(decision.spec, fingerprint, claim_id)
-            record = fingerprint_log.commit_unclaimed(
-                self.site.store, fingerprint, claim_id, self._body(decision.spec, result)
-            )
-            return self._ran(decision, record, result)
-        result = self._launch(decision.spec, fingerprint, claim.id)
-        record = self._commit(claim, self._body(decision.spec, result))
+            record = fingerprint_log.commit_unclaimed(self.site.store, launched.fingerprint, launched.work, body)
+        else:
+            record = self._commit(claim, body, launched.work)
         return self._ran(decision, record, result)
 
-    def _commit(self, claim: Claim, body: Mapping[str, Any]) -> Record:
-        """Record what was made; nobody will ever name it if somebody else has the claim by now, so it goes then."""
+    def _leave(self, goes_on: GoesOnError, claim: Claim | None, beat: fingerprint_log.Beat | None) -> None:
+        """Keep the claim without this process; where that cannot be said, what was launched is ended."""
         try:
-            return fingerprint_log.commit(self.site.store, claim, body)
+            if claim and beat:
+                beat.leave()
+                fingerprint_log.move(self.site.store, claim, self.owner.anywhere())
+        except MlpipeError:
+            goes_on.end()
+            raise
+
+    def _commit(self, claim: Claim, body: Mapping[str, Any], work: str) -> Record:
+        """Record what was made; nobody will ever name it if somebody else has recorded the step by now, so it goes then."""
+        store = self.site.store
+        try:
+            return fingerprint_log.commit(store, claim, body, "" if work == claim.id else work)
         except ClaimLostError:
             with suppress(StoreError):  # retention finds it
-                self.site.store.remove(layout.outputs(claim.fingerprint, claim.id))
+                discard(store, claim.fingerprint, work)
             raise
 
     def _launch(self, spec: StepSpec, fingerprint: str, claim_id: str) -> StepResult:
@@ -244,10 +360,6 @@ class Life:
             fingerprint_log.release(self.site.store, claim, str(error) if isinstance(error, StepError) else None)
         except StoreError as failure:  # others see that its process has ended, or that its beat has
             self.say(f"the claim could not be given back: {failure}")
-
-    def _body(self, spec: StepSpec, result: StepResult) -> dict[str, Any]:
-        made_by = {"pipeline": self.owner.pipeline, "run": self.owner.run, "step": self.owner.step}
-        return make_body(spec, result, made_by)
 
     def _ran(self, decision: Decision, record: Record, result: StepResult) -> Outcome:
         view = found(record, result.outputs)
@@ -275,6 +387,10 @@ class Life:
                 if not self.site.holds(output.destination, output.datastore, outcome.outputs[name].content):
                     self.say(f"copies output {name} to {output.destination}")
                     self.site.deliver(outcome.outputs[name], output.destination, output.datastore)
+
+
+def _named(owner: Owner) -> dict[str, str]:
+    return {"pipeline": owner.pipeline, "run": owner.run, "step": owner.step}
 
 
 def destination_key(uri: str) -> str:

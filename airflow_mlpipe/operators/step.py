@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator, XComArg
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, TaskDeferralTimeout
 
 from airflow_mlpipe.definitions.dump import plain
+from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.fingerprint import fingerprint
+from airflow_mlpipe.launchers.base import Deferring
 from airflow_mlpipe.operators.announce import alias_of, announce
-from airflow_mlpipe.operators.binding import bind_from_plan, bind_here
+from airflow_mlpipe.operators.binding import bind_from_plan, bind_here, bound_before
 from airflow_mlpipe.operators.checks import check_ports, check_written, owner_of
 from airflow_mlpipe.operators.claims import Wait, describe
 from airflow_mlpipe.operators.here import open_site, workspace_at
+from airflow_mlpipe.operators.leaving import GoesOnError, Resumed, abandon, come_back, leaving
 from airflow_mlpipe.operators.life import Life
 from airflow_mlpipe.operators.links import MadeByLink, WaitsForLink
 from airflow_mlpipe.operators.run_context import RunContext
+from airflow_mlpipe.operators.timeout import saying_how_long
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.launchers.base import Launcher
     from airflow_mlpipe.operators.binding import Bound
     from airflow_mlpipe.operators.life import Outcome
+    from airflow_mlpipe.resolving.launched import Launched
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import Argument, OutputRef, Reference, StepResult, StepSpec
     from airflow_mlpipe.store.log import Claim
@@ -109,15 +114,38 @@ class StepOperator(BaseOperator):
         """Go on after a wait that the triggerer took over: bind, look up and so on, as the first time."""
         return self._execute(context, Wait(tuple(event["awaited"]), event["expired"], event["beat"]))
 
-    def _execute(self, context: Context, before: Wait) -> dict[str, Any]:
-        run = RunContext.of(context, self.step.name if self.pipeline else None)
-        folder = self._folder()
-        site = open_site(workspace_at(self.workspace, folder))
-        bound = self._bind(context, run, site, folder)
+    def resume_launch(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on with what was launched before, now that its trigger has told something, under the claim that is held."""
+        return self._execute(context, Wait(), event)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a wait in the triggerer; where that failed, what was launched is ended and its claim given back."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralError, TaskDeferralTimeout) as error:
+            run, site = self._run_of(context), self._site()
+            if abandon(site.store, run.owner(), partial(self._launcher, site), str(error), run.moments):
+                self.log.info("what was launched is ended")
+            raise
+
+    def _run_of(self, context: Context) -> RunContext:
+        return RunContext.of(context, self.step.name if self.pipeline else None)
+
+    def _site(self) -> Site:
+        return open_site(workspace_at(self.workspace, self._folder()))
+
+    def _execute(self, context: Context, before: Wait, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        run, site = self._run_of(context), self._site()
+        resumed = self._resumed(site, run, told) if told else None
+        own = resumed and told and (told["launch"]["pipeline"], told["launch"]["step"]) == (run.pipeline, run.step)
+        bound = bound_before(resumed.launched) if resumed and own else self._bind(context, run, site, self._folder())
         if bound is None:
             message = "not run: a step it takes data from was skipped and left no output"
             raise AirflowSkipException(message)
-        outcome = self._life(run, site, bound, before).live(bound.task)
+        try:
+            outcome = self._life(run, site, bound, before, resumed).live(bound.task)
+        except GoesOnError as goes_on:
+            self._leave(site, goes_on)
         self.log.info("%s", outcome.line())
         self._show(outcome, site)
         announce(context, self.outlets, outcome.spec, outcome.outputs)
@@ -154,7 +182,7 @@ class StepOperator(BaseOperator):
         """Return the definition with what Airflow rendered in it, and the values of the inputs that other tasks give."""
         return self.step, self.upstream
 
-    def _life(self, run: RunContext, site: Site, bound: Bound, before: Wait) -> Life:
+    def _life(self, run: RunContext, site: Site, bound: Bound, before: Wait, resumed: Resumed | None) -> Life:
         history = History.read(site, run.pipeline, [run.step], bound.scanned)
         look_up = StoreLookUp(site, run.pipeline, run.run, lambda spec: interpreter_for(spec.environment, site.store))
         launch = partial(self._launch, site)
@@ -169,6 +197,8 @@ class StepOperator(BaseOperator):
             run.moments,
             partial(partial, self._hand_over, site),
             before,
+            launcher_of=partial(self._launcher, site),
+            resumed=resumed,
         )
 
     def _hand_over(self, site: Site, fingerprint: str, holder: Claim, awaited: tuple[str, ...]) -> NoReturn:
@@ -180,14 +210,49 @@ class StepOperator(BaseOperator):
         self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=self.execution_timeout)
         raise AssertionError
 
-    def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
+    def _resumed(self, site: Site, run: RunContext, told: Mapping[str, Any]) -> Resumed:
+        launch = told["launch"]
+        launched = come_back(site.store, launch, run.owner())
+        return Resumed(launched, partial(self._finish, site, launched, launch["method"], told["event"]))
+
+    def _leave(self, site: Site, goes_on: GoesOnError) -> NoReturn:
+        """Leave the worker's slot; the triggerer waits for what was launched, and the task goes on in `resume_launch`."""
+        from airflow_mlpipe.triggers.launch import LaunchTrigger  # noqa: PLC0415 -- needed only here
+
+        deferred = goes_on.deferred
+        self.log.info("gives its slot back while what it has launched goes on")
+        trigger = LaunchTrigger(site.store.url, site.connection, goes_on.told(), *deferred.trigger.serialize())
+        timeout = deferred.timeout or self.execution_timeout
+        self.defer(trigger=trigger, method_name=self.resume_launch.__name__, timeout=timeout)
+        raise AssertionError
+
+    def _launcher(self, site: Site, spec: StepSpec) -> Launcher:
         from airflow_mlpipe.launchers.choose import launcher_for  # noqa: PLC0415 -- heavy, needed only to run
 
+        return launcher_for(site, spec)
+
+    def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
         secrets = self._secrets(spec)
-        self.launcher = launcher_for(site, spec)
+        launcher = self._begin(site, spec)
+        with leaving(launcher, spec, fingerprint, claim), saying_how_long(spec.step, self.execution_timeout):
+            return launcher.launch(spec, fingerprint, claim, secrets, self.log.info)
+
+    def _finish(self, site: Site, launched: Launched, method: str, event: Any) -> StepResult:
+        spec, fingerprint, work = launched.spec, launched.fingerprint, launched.work
+        secrets = self._secrets(spec)
+        launcher = self._begin(site, spec)
+        with leaving(launcher, spec, fingerprint, work):
+            if not isinstance(launcher, Deferring):
+                message = f"a step that was left to {type(launcher).__name__} cannot be come back to: clear the task"
+                raise StepError(message)
+            return launcher.resume(spec, fingerprint, work, secrets, self.log.info, method, event)
+
+    def _begin(self, site: Site, spec: StepSpec) -> Launcher:
+        """Return the launcher of a step, which is killed when the task is."""
+        launcher = self.launcher = self._launcher(site, spec)
         if self.stopped:
-            self.launcher.kill()
-        return self.launcher.launch(spec, fingerprint, claim, secrets, self.log.info)
+            launcher.kill()
+        return launcher
 
     def _secrets(self, spec: StepSpec) -> dict[str, str]:
         from airflow_mlpipe.hooks.connections import secret  # noqa: PLC0415 -- needed only to run

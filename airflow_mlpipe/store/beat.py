@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 import threading
 import time
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 INTERVAL = 10.0
 EXPIRY = 60.0
 
+PATIENCE = 900.0
+"""Seconds without a change that a holder may ask for, instead of the expiry, as what it began goes on without it.
+
+Then triggerers may fail over, and tasks queue for a slot, and nobody takes the claim.
+"""
+
+_PATIENT = re.compile(rb"patient ([0-9]{1,4}) [0-9a-f]{16}\Z")
+
 _logger = logging.getLogger(__name__)
 
 
@@ -39,8 +48,10 @@ class Beat:
 
     def __init__(self, store: Store, claim: Claim, interval: float = INTERVAL) -> None:
         self._store = store
+        self._claim = claim
         self._path = layout.beat(claim.fingerprint, claim.id)
         self._interval = interval
+        self._left = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"beat of {claim.id}", daemon=True)
 
@@ -54,6 +65,8 @@ class Beat:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        if self._left:
+            return
         try:
             self._store.remove(self._path)
         except StoreError as failure:
@@ -61,6 +74,16 @@ class Beat:
         if self._store.local_root is not None:
             with contextlib.suppress(OSError):  # somebody else beats there; who comes just now makes it again
                 (self._store.local_root / self._path).parent.rmdir()
+
+    def leave(self) -> None:
+        """End, and let the sign of life stay, with the request for patience: what the holder began goes on.
+
+        :raises StoreUnreachableError: if that cannot be written.
+        """
+        self._ended.set()
+        self._thread.join()
+        give(self._store, self._claim, PATIENCE)
+        self._left = True
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
@@ -70,7 +93,25 @@ class Beat:
                 _logger.warning("no sign of life could be given, the next one is due soon: %s", failure)
 
     def _beat(self) -> None:
-        self._store.write(self._path, secrets.token_hex(8).encode())
+        give(self._store, self._claim)
+
+
+def give(store: Store, claim: Claim, patience: float = 0.0) -> bytes:
+    """Give one sign of life; return it.
+
+    :param patience: seconds for which no other may come; none, if it is the usual expiry.
+    :raises StoreUnreachableError: if it cannot be written.
+    """
+    beat = secrets.token_hex(8)
+    content = (f"patient {patience:.0f} {beat}" if patience else beat).encode()
+    store.write(layout.beat(claim.fingerprint, claim.id), content)
+    return content
+
+
+def patience_of(beat: bytes) -> float:
+    """Return for how many seconds a beat asks to wait for the next; 0 where it does not ask."""
+    match = _PATIENT.match(beat)
+    return min(float(match[1]), PATIENCE) if match else 0.0
 
 
 class Watch:
@@ -104,7 +145,7 @@ class Watch:
         seen = self._read()
         if seen != self._seen:
             self._seen, self._since = seen, self._clock()
-        return self._clock() - self._since > self._expiry
+        return self._clock() - self._since > max(self._expiry, patience_of(self._seen))
 
     def _read(self) -> bytes:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the entries. One of a newer format is refused by name."""
 
+_SEAL = b', "checksum": "%s"'
+_DIGITS = 32
+
 _FIELDS: Mapping[str, Mapping[str, type]] = {
     "claim": {"claim": str, "owner": dict},
     "commit": {"claim": str, "body": dict},
     "void": {"void": int},
     "release": {"claim": str},
     "evict": {"evict": int},
+    "move": {"claim": str, "owner": dict},
 }
 
 
@@ -33,7 +38,8 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
 class Claim:
     """The right to compute a fingerprint and to commit the outcome.
 
-    ``number`` is that of its entry, ``time`` the ISO timestamp in UTC at which it began.
+    ``number`` is that of its entry, ``time`` the ISO timestamp in UTC at which it began. ``lost`` are the claims before it
+    that were lost without an outcome, newest first, as whoever made the claim knows them.
     """
 
     fingerprint: str
@@ -41,13 +47,15 @@ class Claim:
     number: int
     owner: Owner
     time: str = ""
+    lost: tuple[Claim, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
 class Record:
     """A commit that counts. ``claim`` is the id of the claim that made it, ``time`` an ISO timestamp in UTC.
 
-    The outputs of an ``evicted`` one were given up for their room; what it says of them still holds.
+    The outputs of an ``evicted`` one were given up for their room; what it says of them still holds. ``adopted`` is the
+    earlier claim whose holder had published its outputs and did not come to commit them; empty where it is the same.
     """
 
     fingerprint: str
@@ -56,6 +64,12 @@ class Record:
     body: Mapping[str, Any]
     time: str
     evicted: bool = False
+    adopted: str = ""
+
+    @property
+    def published(self) -> str:
+        """The claim under which its outputs were published."""
+        return self.adopted or self.claim
 
 
 @dataclass(frozen=True)
@@ -145,7 +159,9 @@ class Log:
         return tuple(record for record in reversed(found) if record.number not in voided)
 
     def _record(self, entry: Entry, *, evicted: bool) -> Record:
-        return Record(self.fingerprint, entry.number, entry.data["claim"], entry.data["body"], entry.time, evicted)
+        data = entry.data
+        adopted = str(data.get("adopted") or "")
+        return Record(self.fingerprint, entry.number, data["claim"], data["body"], entry.time, evicted, adopted)
 
     @cached_property
     def last_claim(self) -> Claim | None:
@@ -153,7 +169,11 @@ class Log:
         return next((self._claim(entry) for entry in reversed(self.entries) if entry.kind == "claim"), None)
 
     def _claim(self, entry: Entry) -> Claim:
-        return Claim(self.fingerprint, entry.data["claim"], entry.number, Owner(**entry.data["owner"]), entry.time)
+        """Return a claim with its owner as it is now: it may have moved."""
+        claim = entry.data["claim"]
+        moves = (later for later in reversed(self.entries) if later.kind == "move" and later.data["claim"] == claim)
+        owner = next(moves, entry).data["owner"]
+        return Claim(self.fingerprint, claim, entry.number, Owner(**owner), entry.time)
 
     @cached_property
     def holder(self) -> Claim | None:
@@ -162,19 +182,27 @@ class Log:
         ended = {entry.data["claim"] for entry in self.entries if entry.kind in {"commit", "release"}}
         return None if claim is None or claim.id in ended else claim
 
+    @cached_property
+    def unfinished(self) -> tuple[Claim, ...]:
+        """The claims that have neither ended nor had their outcome recorded by others, newest first."""
+        ended = {entry.data["claim"] for entry in self.entries if entry.kind in {"commit", "release"}}
+        ended |= {entry.data.get("adopted") for entry in self.entries if entry.kind == "commit"}
+        claims = (entry for entry in reversed(self.entries) if entry.kind == "claim")
+        return tuple(self._claim(entry) for entry in claims if entry.data["claim"] not in ended)
+
     def claim_of(self, claim_id: str) -> Claim | None:
         """Return the claim with an id."""
         claims = (entry for entry in self.entries if entry.kind == "claim" and entry.data["claim"] == claim_id)
         return next(map(self._claim, claims), None)
 
     def record_of(self, claim_id: str) -> Record | None:
-        """Return the newest record that a claim made."""
-        return next((record for record in self.records if record.claim == claim_id), None)
+        """Return the newest record that a claim made, or that another made of what it had published."""
+        return next((record for record in self.records if claim_id in (record.claim, record.adopted)), None)
 
     def commit_of(self, claim_id: str) -> Record | None:
-        """Return the newest commit of a claim, whether or not it counts still."""
-        commits = (entry for entry in reversed(self.entries) if entry.kind == "commit")
-        return next((self._record(entry, evicted=False) for entry in commits if entry.data["claim"] == claim_id), None)
+        """Return the newest commit of a claim, or of what it had published, whether or not it counts still."""
+        commits = (self._record(entry, evicted=False) for entry in reversed(self.entries) if entry.kind == "commit")
+        return next((record for record in commits if claim_id in (record.claim, record.adopted)), None)
 
     def failure(self, claim_id: str) -> str | None:
         """Return the error with which a claim was released."""
@@ -185,11 +213,30 @@ class Log:
         return None
 
 
+def sealed(data: Mapping[str, Any]) -> bytes:
+    """Return the bytes of an entry, which end in a checksum of all before it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
+    return text[:-1] + _SEAL % _checksum(text) + b"}"
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:_DIGITS].encode()
+
+
+def _is_unbroken(content: bytes) -> bool:
+    """Say whether a sealed entry is as it was written."""
+    end = len(_SEAL % b"") + _DIGITS + 1
+    text = content[:-end] + b"}"
+    return content[-end:] == _SEAL % _checksum(text) + b"}"
+
+
 def _parse(uri: str, content: bytes) -> dict[str, Any] | None:
-    """Return the data of an entry; None if it is damaged."""
+    """Return the data of an entry; None if it is damaged. Those of earlier versions have no checksum."""
     try:
         data = json.loads(content)
     except ValueError:
+        return None
+    if isinstance(data, dict) and data.pop("checksum", None) is not None and not _is_unbroken(content):
         return None
     if not isinstance(data, dict) or not isinstance(data.get("format"), int):
         return None

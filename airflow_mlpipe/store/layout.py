@@ -5,8 +5,11 @@
     log/<fp[:2]>/<fp>/000001.json ...         the log of one fingerprint
     beat/<fp>/<claim>                         overwritten by its holder
     outputs/<fp>/<claim>/<name>/...           a file or a folder, written once
+    outputs/<fp>/<claim>/.result.json         the result of the step, written last
+    outputs/<fp>/<claim>/.spec.json           what a pod runs
+    checkpoints/<fp>/<id>/...                 what the next try of a step begins with; removed when it is recorded
     snapshots/<digest>.tar .json .blob        packed source directories, their file lists, texts such as locks
-    runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json
+    runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json launched/<step>.json
     journal/<pipeline>/<day>/<time>.json      how steps ended, in the order of time
     latest/<pipeline>/<step>.json             what a step was made from the last time
     copies/<pipeline>.json.gz                 of small files that its plans read together
@@ -27,13 +30,17 @@ from airflow_mlpipe.naming import from_path_segment, path_segment
 LOG = "log"
 BEATS = "beat"
 OUTPUTS = "outputs"
+CHECKPOINTS = "checkpoints"
 SNAPSHOTS = "snapshots"
 RUNS = "runs"
+JOURNAL = "journal"
 COPIES = "copies"
+COPIES_END = ".json.gz"
 LATEST = "latest"
 WORK = "work"
 PINS = "pins"
 CONDEMNED = "condemned"
+DELIVERED = "delivered"
 
 _ENTRY = re.compile(r"([0-9]{6,})\.json\Z")
 _LOG_ENTRY = re.compile(r"[^/]*/([A-Za-z0-9_][A-Za-z0-9_.-]*)/([0-9]{6,})\.json\Z")
@@ -41,6 +48,7 @@ _SNAPSHOT = re.compile(r"([0-9a-f]{64})\.(?:tar|json|blob)\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _OUTPUT_PARTS = 4
+_RESULT = ".result.json"
 
 
 def log_folder(fingerprint: str) -> str:
@@ -80,10 +88,43 @@ def output(fingerprint: str, claim: str, name: str) -> str:
     return f"{outputs(fingerprint, claim)}/{_plain(name)}"
 
 
+def result(fingerprint: str, claim: str) -> str:
+    """Return the path of the result of a step that published its own outputs; it is written after all of them."""
+    return f"{outputs(fingerprint, claim)}/{_RESULT}"
+
+
+def spec(fingerprint: str, claim: str) -> str:
+    """Return the path of the message into a step that fetches it from the store."""
+    return f"{outputs(fingerprint, claim)}/.spec.json"
+
+
+def checkpoints(fingerprint: str) -> str:
+    """Return the folder of what the tries of a step have saved."""
+    return f"{CHECKPOINTS}/{_plain(fingerprint)}"
+
+
+def checkpoint(fingerprint: str, name: str) -> str:
+    """Return the folder of one saved state."""
+    return f"{checkpoints(fingerprint)}/{_plain(name)}"
+
+
+def latest_checkpoint(fingerprint: str) -> str:
+    """Return the path of what says which saved state is whole; it is written last."""
+    return f"{checkpoints(fingerprint)}/latest.json"
+
+
+def result_parts(path: str) -> tuple[str, str] | None:
+    """Return ``(fingerprint, claim)`` of the path of a result; None for any other."""
+    match path.split("/"):
+        case [top, fingerprint, claim, name] if (top, name) == (OUTPUTS, _RESULT):
+            return fingerprint, claim
+    return None
+
+
 def output_parts(path: str) -> tuple[str, str, str] | None:
     """Return ``(fingerprint, claim, name)`` of a path at or below an output; None for any other."""
     parts = path.split("/")
-    if len(parts) < _OUTPUT_PARTS or parts[0] != OUTPUTS:
+    if len(parts) < _OUTPUT_PARTS or parts[0] != OUTPUTS or not _PLAIN.match(parts[3]):
         return None
     return parts[1], parts[2], parts[3]
 
@@ -126,7 +167,12 @@ def plan(pipeline_name: str, run_id: str) -> str:
 
 def pin(pipeline_name: str, run_id: str) -> str:
     """Return the path of what keeps a run's outputs from retention."""
-    return f"{run(pipeline_name, run_id)}/pin.json"
+    return pin_in(run(pipeline_name, run_id))
+
+
+def pin_in(run_folder: str) -> str:
+    """Return the same by the folder of the run."""
+    return f"{run_folder}/pin.json"
 
 
 def notes(pipeline_name: str, run_id: str) -> str:
@@ -139,9 +185,14 @@ def note(pipeline_name: str, run_id: str, step: str) -> str:
     return f"{notes(pipeline_name, run_id)}/{path_segment(step)}.json"
 
 
+def launched(pipeline_name: str, run_id: str, step: str) -> str:
+    """Return the path of what a step of a run began that goes on without its worker."""
+    return f"{run(pipeline_name, run_id)}/launched/{path_segment(step)}.json"
+
+
 def journal(pipeline_name: str) -> str:
     """Return the folder of how the steps of a pipeline ended."""
-    return f"journal/{path_segment(pipeline_name)}"
+    return f"{JOURNAL}/{path_segment(pipeline_name)}"
 
 
 def journal_day(pipeline_name: str, day: str) -> str:
@@ -166,12 +217,12 @@ def latest_of(pipeline_name: str) -> str:
 
 def copies(pipeline_name: str) -> str:
     """Return the path of the copies of small files that the plans of a pipeline read."""
-    return f"{COPIES}/{path_segment(pipeline_name)}.json.gz"
+    return f"{COPIES}/{path_segment(pipeline_name)}{COPIES_END}"
 
 
 def delivered(destination: str) -> str:
     """Return the path of what was put at a destination, which is named by a digest."""
-    return f"delivered/{_plain(destination)}.json"
+    return f"{DELIVERED}/{_plain(destination)}.json"
 
 
 def work(claim: str) -> str:

@@ -8,23 +8,25 @@ somebody who knew everything before it:
 - ``void``: a commit that no longer counts, because what it names is damaged or gone.
 - ``evict``: a commit whose outputs were given up for their room; it counts, and says what they were.
 - ``release``: a claim that ended without an outcome, with its error if it had one.
+- ``move``: a claim that goes on elsewhere: its worker has left what it began, or another has come back to it.
+
+A commit may name another claim as ``adopted``: what that one had published when it was lost is the outcome.
 
 The newest commit that counts is the record.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import ClaimLostError, StoreError
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.beat import Beat, Watch
-from airflow_mlpipe.store.entries import FORMAT, Claim, Entry, Log, Record
+from airflow_mlpipe.store.entries import FORMAT, Claim, Entry, Log, Record, sealed
 from airflow_mlpipe.store.owner import Owner
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ __all__ = [
     "commit",
     "commit_unclaimed",
     "evict",
+    "move",
     "release",
     "take_over",
     "void",
@@ -70,9 +73,10 @@ def take_over(store: Store, fingerprint: str, holder: Claim, owner: Owner) -> Cl
     return _claim(store, fingerprint, owner, lambda log: log.holder is not None and log.holder.id == holder.id)
 
 
-def commit(store: Store, claim: Claim, body: Mapping[str, Any]) -> Record:
-    """Record the outcome of a claim. A claim that has committed already gets the record it made then.
+def commit(store: Store, claim: Claim, body: Mapping[str, Any], adopted: str = "") -> Record:
+    """Record the outcome of a claim. A claim whose outcome is recorded already gets that record, whoever made it.
 
+    :param adopted: the earlier claim under which the outcome was published, if it was that.
     :raises ClaimLostError: if somebody else has claimed the fingerprint meanwhile; nothing is recorded.
     """
 
@@ -81,7 +85,24 @@ def commit(store: Store, claim: Claim, body: Mapping[str, Any]) -> Record:
         if last is None or last.id != claim.id:
             raise _lost(claim, last)
 
-    return _commit(store, claim.fingerprint, {"claim": claim.id, "body": dict(body)}, check)
+    data = {"claim": claim.id, "body": dict(body)}
+    return _commit(store, claim.fingerprint, data | {"adopted": adopted} if adopted else data, check)
+
+
+def move(store: Store, claim: Claim, owner: Owner) -> Claim:
+    """Say that a claim goes on elsewhere; return it as it is now.
+
+    :param owner: who holds it from now on.
+    :raises ClaimLostError: if it has ended, or somebody else has claimed the fingerprint meanwhile.
+    """
+
+    def decide(log: Log) -> dict[str, Any]:
+        if log.holder is None or log.holder.id != claim.id:
+            raise _lost(claim, log.last_claim)
+        return {"kind": "move", "claim": claim.id, "owner": asdict(owner)}
+
+    _append(store, claim.fingerprint, decide)
+    return replace(claim, owner=owner)
 
 
 def commit_unclaimed(store: Store, fingerprint: str, claim_id: str, body: Mapping[str, Any]) -> Record:
@@ -128,8 +149,15 @@ def release(store: Store, claim: Claim, error: str | None = None) -> None:
 
 def _claim(store: Store, fingerprint: str, owner: Owner, is_free: Callable[[Log], bool]) -> Claim | None:
     data = {"kind": "claim", "claim": uuid.uuid4().hex, "owner": asdict(owner)}
-    entry = _append(store, fingerprint, lambda log: data if is_free(log) else None)
-    return Claim(fingerprint, str(data["claim"]), entry.number, owner, entry.time) if entry else None
+    lost: tuple[Claim, ...] = ()
+
+    def decide(log: Log) -> dict[str, Any] | None:
+        nonlocal lost
+        lost = log.unfinished
+        return data if is_free(log) else None
+
+    entry = _append(store, fingerprint, decide)
+    return Claim(fingerprint, str(data["claim"]), entry.number, owner, entry.time, lost) if entry else None
 
 
 def _commit(store: Store, fingerprint: str, data: Mapping[str, Any], check: Callable[[Log], None]) -> Record:
@@ -145,7 +173,7 @@ def _commit(store: Store, fingerprint: str, data: Mapping[str, Any], check: Call
     entry = _append(store, fingerprint, decide)
     if entry is None:
         return earlier[0]
-    return Record(fingerprint, entry.number, data["claim"], data["body"], entry.time)
+    return Record(fingerprint, entry.number, data["claim"], data["body"], entry.time, adopted=data.get("adopted", ""))
 
 
 def _append(store: Store, fingerprint: str, decide: Callable[[Log], Mapping[str, Any] | None]) -> Entry | None:
@@ -158,8 +186,7 @@ def _append(store: Store, fingerprint: str, decide: Callable[[Log], Mapping[str,
         number = log.last + 1
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         written = {"format": FORMAT, "number": number, "time": now, "writer": secrets.token_hex(8), **data}
-        content = json.dumps(written, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
-        if store.create(layout.log_entry(fingerprint, number), content):
+        if store.create(layout.log_entry(fingerprint, number), sealed(written)):
             return Entry(number, str(data["kind"]), now, data)
     message = (
         f"no entry could be added to {store.uri(layout.log_folder(fingerprint))} in {_ATTEMPTS} tries; "
@@ -174,6 +201,11 @@ def _lost(claim: Claim, last: Claim | None) -> ClaimLostError:
             f"a later try of this task has claimed fingerprint {claim.fingerprint}; what this one made is not recorded"
         )
         return ClaimLostError(message, by_later_try=True)
+    if last and last.id == claim.id:
+        message = (
+            f"the claim of fingerprint {claim.fingerprint} was given back meanwhile; clear the task to run it again"
+        )
+        return ClaimLostError(message)
     by = f"{last.owner.pipeline} / {last.owner.run} / {last.owner.step}" if last else "nobody, its log is gone"
     message = (
         f"the claim of fingerprint {claim.fingerprint} was taken over by {by}, since it showed no sign of life; "

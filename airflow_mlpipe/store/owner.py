@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _ENDED = ("Z", "X")
+_TAG = re.compile(r"(?P<process>[0-9]+)-(?P<start>[0-9]+)-(?P<place>[0-9a-f]{12})\Z")
 _START = 19
 """Which field after the name holds the start time, in ticks since boot."""
 
@@ -42,10 +45,31 @@ class Owner:
             return False
         return _has_ended(int(process), start)
 
+    def anywhere(self) -> Owner:
+        """Return the same owner without a process: what it has begun goes on elsewhere, and only its beat tells."""
+        return replace(self, process="", boot="")
+
     def is_superseded_by(self, other: Owner) -> bool:
         """Say whether another owner is a later try of the same task instance."""
         same = self.task_instance is not None and self.task_instance == other.task_instance
         return same and self.try_number < other.try_number
+
+
+def process_tag() -> str:
+    """Return what tells this process from all others, for the name of a file; empty where that cannot be told."""
+    process, _, rest = _process().partition("/")
+    return f"{process}-{rest.partition('/')[0]}-{_place()}" if rest else ""
+
+
+def has_ended(tag: str) -> bool:
+    """Say whether the process that a tag tells is known to have ended; see `Owner.is_dead`."""
+    match = _TAG.match(tag)
+    return match is not None and match["place"] == _place() and _has_ended(int(match["process"]), match["start"])
+
+
+def _place() -> str:
+    """Return what the numbers of processes are valid in, in short: host, boot and namespace."""
+    return hashlib.sha256(f"{socket.gethostname()}\0{_boot()}\0{_namespace()}".encode()).hexdigest()[:12]
 
 
 def _process() -> str:

@@ -82,7 +82,7 @@ async def _ended(url: str, connection: str | None, fingerprint: str, claim: str,
     watch: Watch | None = None
     while True:
         try:
-            store = await asyncio.to_thread(_open, url, connection)
+            store = await asyncio.to_thread(open_store, url, connection)
             log = await asyncio.to_thread(Log.read, store, fingerprint)
             holder = log.holder
             if holder is None or holder.id != claim or holder.owner.is_dead():
@@ -99,5 +99,6 @@ async def _ended(url: str, connection: str | None, fingerprint: str, claim: str,
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _open(url: str, connection: str | None) -> Store:
+def open_store(url: str, connection: str | None) -> Store:
+    """Open a store with the connection that Airflow keeps, which is asked through the triggerer; this blocks."""
     return Store.open(url, storage_options(connection) if connection else None)

@@ -4,17 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_mlpipe.definitions import CommandStep, DataReference, PythonScriptStep, Workspace
+from airflow_mlpipe.definitions import CommandStep, DataReference, Environment, Pipeline, PythonScriptStep, Workspace
 from airflow_mlpipe.definitions.load import loads
-from airflow_mlpipe.exceptions import DataChangedError, DataError, ParameterError, PlanError
+from airflow_mlpipe.exceptions import DataChangedError, DataError, ImageUnknownError, ParameterError, PlanError
+from airflow_mlpipe.launchers.choose import launcher_for
 from airflow_mlpipe.operators.binding import bind_from_plan, bind_here
 from airflow_mlpipe.operators.run_context import RunContext
 from airflow_mlpipe.planning.plan import Found
+from airflow_mlpipe.resolving import registry
 from airflow_mlpipe.resolving.planner import make_plan
 from airflow_mlpipe.resolving.site import Site
 from airflow_mlpipe.runtime.protocol import OutputRef, dump
 from airflow_mlpipe.store import layout, runs, snapshots
 from airflow_mlpipe.store.digests import Content, digest_path
+from tests.resolving.fakes import FakeRegistry, served
 
 MOMENTS = {"run_after": "2025-03-01T00:00:00+00:00"}
 CONTENT = Content("file", "sha256:" + "1" * 64, 4, 1)
@@ -287,3 +290,67 @@ def test_a_reference_keeps_how_it_is_compared_and_delivered(site, tmp_path):
     reference = DataReference(path="raw.txt", mode="download", compare="path")
     found = here(site, reads(x=reference), tmp_path).task.spec.inputs["x"]
     assert (found.mode, found.compare, found.uri) == ("download", "path", f"file://{tmp_path}/raw.txt")
+
+
+class TestImages:
+    """Steps in containers, whose images a registry may not tell when the run is planned."""
+
+    @pytest.fixture
+    def shop(self, monkeypatch):
+        monkeypatch.setattr(registry, "_PAUSES", (0,))
+        fake = FakeRegistry()
+        with served(fake):
+            fake.push("train:1")
+            yield fake
+
+    @pytest.fixture
+    def boxed(self, shop, tmp_path):
+        workspace = Workspace(compute={"pod": {"kind": "kubernetes", "image": f"{shop.host}/train:1"}})
+        return Site.open(workspace, default_store=tmp_path / "store")
+
+    def planned(self, boxed, tmp_path, compare="strict"):
+        fields = {"compute": "pod", "environment": Environment(compare=compare, variables={"C": "${{ parameters.c }}"})}
+        planned = Planned.__new__(Planned)
+        planned.site, planned.folder, planned.run, planned.said = boxed, tmp_path, "r1", []
+        planned.pipeline = Pipeline(
+            name="p", steps=[CommandStep(name="a", command="true", **fields)], parameters={"c": 1.0}
+        )
+        planned.pipeline.folder = tmp_path
+        planned.plan = make_plan(boxed, planned.pipeline, "r1", run_of("plan").values({"c": 1.0}))
+        return planned
+
+    def test_a_step_runs_the_image_it_was_planned_with_though_its_tag_moved(self, boxed, shop, tmp_path):
+        planned = self.planned(boxed, tmp_path)
+        shop.push("train:1", b"moved")
+        spec = planned.bind("a").task.spec
+        assert spec.environment == planned.plan.tasks["a"].spec.environment
+        assert planned.said == []
+
+    def test_rule_4_an_image_that_was_unknown_is_asked_for_again_in_the_step_s_turn(self, boxed, shop, tmp_path):
+        shop.failures = [503] * 2
+        planned = self.planned(boxed, tmp_path)
+        spec = planned.bind("a").task.spec
+        assert spec.environment.image.startswith(f"{shop.host}/train@sha256:")
+        assert spec.environment.variables == {"C": "1.0"}
+        assert spec.environment.unknown is None
+        assert "HTTP 503; it is asked for again" in planned.said[0]
+
+    def test_rule_4_an_image_that_stays_unknown_fails_the_step_and_says_why(self, boxed, shop, tmp_path):
+        shop.failures = [503] * 9
+        planned = self.planned(boxed, tmp_path)
+        with pytest.raises(ImageUnknownError, match=r"image of step a is not known: the registry .* HTTP 503"):
+            planned.bind("a")
+
+    def test_rule_4_where_the_digest_does_not_count_a_step_may_be_reused_and_is_not_launched(
+        self, boxed, shop, tmp_path
+    ):
+        shop.failures = [503] * 9
+        planned = self.planned(boxed, tmp_path, "declared")
+        spec = planned.bind("a").task.spec
+        with pytest.raises(ImageUnknownError, match="image of step a is not known"):
+            launcher_for(boxed, spec)
+
+    def test_rule_4_a_step_of_a_hand_written_dag_with_an_unknown_image_fails_and_says_why(self, boxed, shop, tmp_path):
+        shop.failures = [503] * 9
+        with pytest.raises(ImageUnknownError, match="image of step a is not known"):
+            here(boxed, CommandStep(name="a", command="true", compute="pod"), tmp_path)

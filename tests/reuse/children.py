@@ -19,6 +19,7 @@ from airflow_mlpipe.definitions import CommandStep, Pipeline
 from airflow_mlpipe.operators import claims
 from airflow_mlpipe.operators.claims import Turn
 from airflow_mlpipe.resolving.inventory import Inventory
+from airflow_mlpipe.resolving.leftovers import HISTORY
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner, Survey
 from airflow_mlpipe.resolving.verifying import verify_outputs
 from airflow_mlpipe.store import attempts, layout, log, runs
@@ -274,15 +275,15 @@ class World:
         assert found.holder is None
         verified = verify_outputs(store, Inventory.read(store).items, digests=True)
         assert (verified.records, verified.damaged) == (1, ())
-        folder = layout.outputs(record.fingerprint, record.claim)
+        folder = layout.outputs(record.fingerprint, record.published)
         assert {name: _content(store, f"{folder}/{name}") for name in MADE} == MADE
         survey = Survey.read(store, AT_ONCE)
         doomed = [leftover.path for leftover in survey.leftovers]
-        known = tuple(f"{path}/" for path in [folder, *doomed])
+        known = tuple(f"{path}/" for path in [folder, *doomed, *HISTORY])
         assert [path for path in survey.listing.files if path not in doomed and not path.startswith(known)] == []
         assert folder not in doomed
         Pruner(store, Policy(keep_last=1), AT_ONCE).prune()
-        assert {path.split("/")[1] for path in store.sizes(layout.OUTPUTS)} == {record.claim}
+        assert {path.split("/")[1] for path in store.sizes(layout.OUTPUTS)} == {record.published}
         assert store.sizes(layout.BEATS) == {}
         assert engine.run(pipeline_for(str(self.root)), "after").outcomes() == {STEP: "reused"}
 

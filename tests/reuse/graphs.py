@@ -32,11 +32,12 @@ def many_steps(folder: Path, count: int, seed: int = 0) -> Pipeline:
 
 def lose(store: Store, ran: Ran, share: float, seed: int = 0) -> set[str]:
     """Delete a share of all objects that are outputs; return the steps that made them."""
-    objects = sorted(store.sizes(layout.OUTPUTS))
+    below = (f"{layout.OUTPUTS}/{path}" for path in store.sizes(layout.OUTPUTS))
+    objects = sorted(path for path in below if layout.result_parts(path) is None)  # which nobody reads after the commit
     lost = Random(seed).sample(objects, round(len(objects) * share))
     for path in lost:
-        store.remove(f"{layout.OUTPUTS}/{path}")
-    return makers(ran, lost)
+        store.remove(path)
+    return makers(ran, (path.removeprefix(f"{layout.OUTPUTS}/") for path in lost))
 
 
 def makers(ran: Ran, objects: Iterable[str]) -> set[str]:

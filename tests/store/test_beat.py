@@ -6,7 +6,7 @@ import pytest
 
 from airflow_mlpipe.exceptions import StoreUnreachableError
 from airflow_mlpipe.store import log
-from airflow_mlpipe.store.beat import Beat, Watch
+from airflow_mlpipe.store.beat import PATIENCE, Beat, Watch, give, patience_of
 
 FP = "be" * 32
 
@@ -89,3 +89,40 @@ def test_a_beat_outlives_a_store_that_fails_for_a_while(local_store, monkeypatch
         while len(tries) < 5 and time.monotonic() < end:
             time.sleep(0.005)
     assert len(tries) >= 5
+
+
+def test_a_beat_that_asks_for_patience_is_waited_for_so_long(local_store):
+    claim = log.claim(local_store, FP, log.Owner.here("p", "r", "s"))
+    clock = Clock()
+    give(local_store, claim, PATIENCE)
+    watch = Watch(local_store, claim, expiry=60, clock=clock)
+    clock.now += PATIENCE
+    assert not watch.expired()
+    clock.now += 0.1
+    assert watch.expired()
+    give(local_store, claim)
+    assert not watch.expired()
+    clock.now += 60.1
+    assert watch.expired()
+
+
+@pytest.mark.parametrize(
+    ("beat", "seconds"),
+    [
+        (b"", 0.0),
+        (b"0123456789abcdef", 0.0),
+        (b"patient 900 0123456789abcdef", 900.0),
+        (b"patient 9999 0123456789abcdef", PATIENCE),
+        (b"patient 99999 0123456789abcdef", 0.0),
+        (b"patient -1 0123456789abcdef", 0.0),
+    ],
+)
+def test_a_beat_asks_for_no_more_patience_than_there_is(beat, seconds):
+    assert patience_of(beat) == seconds
+
+
+def test_a_beat_that_is_left_stays_and_asks_for_patience(local_store):
+    claim = log.claim(local_store, FP, log.Owner.here("p", "r", "s"))
+    with Beat(local_store, claim, interval=0.01) as beat:
+        beat.leave()
+    assert patience_of(local_store.read(f"beat/{FP}/{claim.id}")) == PATIENCE

@@ -83,3 +83,22 @@ def test_a_file_among_the_snapshots_tells_its_digest():
     for path in (layout.snapshot(FP), layout.snapshot_manifest(FP), layout.blob(FP)):
         assert layout.snapshot_digest(path.rpartition("/")[2]) == f"sha256:{FP}"
     assert layout.snapshot_digest(".0123.tmp") is None
+
+
+def test_a_result_tells_whose_it_is_and_is_no_output():
+    assert layout.result(FP, "c1") == f"outputs/{FP}/c1/.result.json"
+    assert layout.result_parts(layout.result(FP, "c1")) == (FP, "c1")
+    assert layout.output_parts(layout.result(FP, "c1")) is None
+    for path in (
+        layout.output(FP, "c1", "model"),
+        layout.output(FP, "c1", "model") + "/.result.json",
+        "log/a/b/.result.json",
+    ):
+        assert layout.result_parts(path) is None
+
+
+def test_the_layout_of_what_was_launched_is_pinned():
+    assert (
+        layout.launched("digits", "a:b", "train[0]")
+        == f"runs/digits/a=3Ab/launched/{layout.note('p', 'r', 'train[0]').rpartition('/')[2]}"
+    )

@@ -23,6 +23,7 @@ from airflow_mlpipe.store.log import (
     commit,
     commit_unclaimed,
     evict,
+    move,
     release,
     take_over,
     void,
@@ -184,6 +185,27 @@ def test_rule_10_a_damaged_entry_makes_no_record_and_keeps_its_number(store, con
     assert commit(store, mine, {}).number == 3
 
 
+def test_rule_10_an_entry_in_which_any_byte_changed_counts_for_nothing_or_says_the_same(local_store):
+    mine = claim(local_store, FP, ME)
+    commit(local_store, mine, {"metrics": {"auc": 0.9}, "outputs": {"out": {"digest": "sha256:00ff", "size": 17}}})
+    path = layout.log_entry(FP, 2)
+    content, entries = local_store.read(path), read(local_store).entries
+    for place in range(len(content)):
+        for bit in (1, 4, 64):
+            broken = bytearray(content)
+            broken[place] ^= bit
+            local_store.write(path, bytes(broken))
+            log = read(local_store)
+            assert log.damaged == (2,) or [entry.data["body"] for entry in log.entries[1:]] == [entries[1].data["body"]]
+
+
+def test_an_entry_of_an_earlier_version_has_no_checksum_and_counts(store):
+    mine = claim(store, FP, ME)
+    data = {"format": 1, "number": 2, "time": "", "kind": "commit", "claim": mine.id, "body": {"answer": 42}}
+    store.create(layout.log_entry(FP, 2), json.dumps(data).encode())
+    assert [record.body for record in read(store).records] == [{"answer": 42}]
+
+
 def test_an_entry_of_a_newer_version_is_refused_by_name(store):
     store.create(layout.log_entry(FP, 1), b'{"format": 2, "kind": "lease"}')
     with pytest.raises(RecordFormatError, match=r"000001\.json has format 2.*upgrade"):
@@ -201,8 +223,8 @@ def test_the_entries_are_pinned(store):
     mine = claim(store, FP, ME)
     commit(store, mine, {"answer": 42})
     first, second = (json.loads(store.read(layout.log_entry(FP, number))) for number in (1, 2))
-    assert first.keys() == {"format", "kind", "number", "time", "writer", "claim", "owner"}
-    assert second.keys() == {"format", "kind", "number", "time", "writer", "claim", "body"}
+    assert first.keys() == {"format", "kind", "number", "time", "writer", "claim", "owner", "checksum"}
+    assert second.keys() == {"format", "kind", "number", "time", "writer", "claim", "body", "checksum"}
     assert first["owner"].keys() == {
         "host",
         "process",
@@ -379,3 +401,45 @@ def test_rule_8_the_log_does_what_its_model_does(request, kind, actions, seed):
             play.check()
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_claim_that_went_on_elsewhere_is_nobodys_whose_process_has_ended(store):
+    gone = replace(ME, process=ME.process.replace(ME.process.split("/")[0], "4194304", 1))
+    held = claim(store, FP, gone)
+    moved = move(store, held, gone.anywhere())
+    assert read(store).holder == moved
+    assert not moved.owner.is_dead()
+    assert claim(store, FP, OTHER) is None
+    back = move(store, moved, ME)
+    assert read(store).holder.owner == ME
+    assert commit(store, back, {"by": "me"}).claim == held.id
+
+
+def test_a_claim_that_was_lost_goes_on_nowhere(store):
+    held = claim(store, FP, ME)
+    assert take_over(store, FP, held, OTHER)
+    with pytest.raises(ClaimLostError, match="was taken over by"):
+        move(store, held, ME)
+
+
+def test_a_claim_that_was_given_back_goes_on_nowhere(store):
+    held = claim(store, FP, ME)
+    release(store, held)
+    with pytest.raises(ClaimLostError, match="was given back"):
+        move(store, held, ME)
+
+
+def test_who_claims_knows_who_was_lost_before_and_may_record_what_that_one_has_published(store):
+    first = claim(store, FP, ME)
+    second = take_over(store, FP, first, OTHER)
+    third = take_over(store, FP, second, ME)
+    assert third.lost == (second, first)
+    record = commit(store, third, {"by": "first"}, adopted=first.id)
+    found = read(store)
+    assert found.records == (record,)
+    assert (record.claim, record.published) == (third.id, first.id)
+    assert found.record_of(first.id) == found.commit_of(first.id) == record
+    assert commit(store, first, {"by": "late"}) == record
+    with pytest.raises(ClaimLostError):
+        commit(store, second, {"by": "second"})
+    assert found.unfinished == (second,)

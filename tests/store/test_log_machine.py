@@ -7,7 +7,6 @@ taken as often as the machine likes. Time is a number that rules add to.
 from __future__ import annotations
 
 import json
-import secrets
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from airflow_mlpipe.exceptions import ClaimLostError
 from airflow_mlpipe.store import layout, log
+from airflow_mlpipe.store.beat import PATIENCE, give
 from airflow_mlpipe.store.log import Claim, Log, Owner, Record, Watch
 from airflow_mlpipe.store.store import Store
 
@@ -60,12 +60,18 @@ class Door:
 
 @dataclass
 class Process:
-    """One that holds a claim, or did: it runs until it ends or is killed, and gives signs of life unless it is paused."""
+    """One that holds a claim, or did: it runs until it ends or is killed, and gives signs of life unless it is paused.
+
+    What it has ``published`` others may record. While it is ``away``, its work goes on without it, and its beats ask for
+    patience.
+    """
 
     claim: Claim
     dead: bool = False
     paused: bool = False
     last_beat: float = 0.0
+    published: bool = False
+    away: bool = False
 
 
 @dataclass
@@ -81,6 +87,7 @@ class OneFingerprint(RuleBasedStateMachine):
     """Compares the log with what a list of what was written says of it."""
 
     processes = Bundle("processes")
+    takers = Bundle("takers")
     waiters = Bundle("waiters")
 
     def __init__(self) -> None:
@@ -90,7 +97,7 @@ class OneFingerprint(RuleBasedStateMachine):
         self.all: dict[str, Process] = {}
         self.order: list[str] = []
         self.ended: set[str] = set()
-        self.commits: list[tuple[int, str]] = []
+        self.commits: list[tuple[int, str, str]] = []
         self.voided: set[int] = set()
         self.fenced: set[str] = set()
 
@@ -109,7 +116,7 @@ class OneFingerprint(RuleBasedStateMachine):
         return self.all[claim.id]
 
     def beat_of(self, claim: Claim) -> None:
-        self.store.write(layout.beat(FP, claim.id), secrets.token_hex(8).encode())
+        give(self.store, claim, PATIENCE if self.all[claim.id].away else 0.0)
 
     def others(self, turns: list[str]) -> list[Any]:
         """Return what others do meanwhile."""
@@ -130,10 +137,10 @@ class OneFingerprint(RuleBasedStateMachine):
     def meanwhile_commit_unclaimed(self) -> None:
         claim = uuid.uuid4().hex
         record = log.commit_unclaimed(self.store, FP, claim, {"by": claim})
-        self.commits.append((record.number, claim))
+        self.commits.append((record.number, claim, claim))
 
-    def counting(self) -> list[tuple[int, str]]:
-        """Return number and claim of the commits that count, newest first."""
+    def counting(self) -> list[tuple[int, str, str]]:
+        """Return number, claim, and whose work it is, of the commits that count, newest first."""
         return [commit for commit in reversed(self.commits) if commit[0] not in self.voided]
 
     MEANWHILE = st.lists(st.sampled_from(["void", "take_over", "commit_unclaimed"]), max_size=2)
@@ -148,6 +155,65 @@ class OneFingerprint(RuleBasedStateMachine):
         free = held is None or (held.task_instance == owner.task_instance and held.try_number < try_number)
         assert (made is not None) == free
         return self.began(made) if made else multiple()
+
+    def lost(self) -> list[str]:
+        """Return the claims that have neither ended nor been recorded by others, newest first."""
+        recorded = {work for _, _, work in self.commits}
+        return [claim for claim in reversed(self.order) if claim not in self.ended | recorded]
+
+    @rule(process=processes)
+    def publish(self, process: Process) -> None:
+        process.published = process.published or not (process.dead or process.paused)
+
+    @precondition(lambda self: self.holder)
+    @rule(targets=(processes, takers), task=st.integers(0, TASKS - 1), published=st.booleans(), dies=st.booleans())
+    def be_taken_over(self, task: int, *, published: bool, dies: bool) -> Any:
+        """Lose the claim, perhaps with all outputs published; who has died cannot commit them any more."""
+        holder = self.all[self.holder]
+        holder.published, holder.dead = holder.published or (published and not holder.dead), holder.dead or dies
+        taken = log.take_over(self.store, FP, holder.claim, self.owner(task, 1))
+        assert taken
+        assert [lost.id for lost in taken.lost] == self.lost()
+        return self.began(taken)
+
+    @rule(process=takers, meanwhile=MEANWHILE)
+    def adopt(self, process: Process, meanwhile: list[str]) -> None:
+        """Record what an earlier holder has published and did not come to commit; nobody else does so, too."""
+        claim = process.claim
+        found = [lost.id for lost in claim.lost if self.all[lost.id].published]
+        if process.dead or process.paused or not found:
+            return
+        door = Door(self.store, self.others(meanwhile))
+        counted = [number for number, *by in self.counting() if claim.id in by]
+        record = self.try_to_commit(door, claim, found[0])
+        if record is None:
+            self.fenced.add(claim.id)
+        elif record.number not in counted:
+            assert self.order[-1] == claim.id
+            self.commits.append((record.number, claim.id, found[0]))
+            self.ended.add(claim.id)
+            first = self.all[found[0]]
+            late = None if first.dead or first.paused else self.try_to_commit(Door(self.store), first.claim)
+            assert late in (None, record)
+            assert late or first.dead or first.paused, "what is recorded of its work was kept from it"
+
+    @rule(process=processes)
+    def leave_or_come_back(self, process: Process) -> None:
+        """Go on elsewhere, or here again, as long as the claim is held."""
+        if process.dead or process.paused:
+            return
+        owner = process.claim.owner if process.away else process.claim.owner.anywhere()
+        try:
+            moved = log.move(self.store, process.claim, owner)
+        except ClaimLostError:
+            assert self.holder != process.claim.id
+            return
+        assert self.holder == process.claim.id
+        found = Log.read(self.store, FP).holder
+        assert found == moved
+        process.away = not process.away
+        process.last_beat = self.now
+        self.beat_of(process.claim)
 
     @rule(task=st.integers(0, TASKS - 1), when=st.sampled_from(["before", "after"]))
     def crash_while_claiming(self, task: int, when: str) -> None:
@@ -209,7 +275,7 @@ class OneFingerprint(RuleBasedStateMachine):
         holder = self.all[waiter.watch.claim.id]
         if holder.dead or holder.paused:
             waiter.watch.expired()
-            self.time_passes(EXPIRY + 1)
+            self.time_passes((PATIENCE if holder.away else EXPIRY) + 1)
             assert waiter.watch.expired()
 
     @rule(process=processes, meanwhile=MEANWHILE)
@@ -219,7 +285,7 @@ class OneFingerprint(RuleBasedStateMachine):
             return
         claim = process.claim
         door = Door(self.store, self.others(meanwhile))
-        counted = [number for number, by in self.counting() if by == claim.id]
+        counted = [number for number, *by in self.counting() if claim.id in by]
         record = self.try_to_commit(door, claim)
         if record is None:
             self.fenced.add(claim.id)
@@ -227,13 +293,13 @@ class OneFingerprint(RuleBasedStateMachine):
         if record.number in counted:
             return
         assert self.order[-1] == claim.id
-        self.commits.append((record.number, claim.id))
+        self.commits.append((record.number, claim.id, claim.id))
         self.ended.add(claim.id)
 
-    def try_to_commit(self, door: Door, claim: Claim) -> Record | None:
+    def try_to_commit(self, door: Door, claim: Claim, adopted: str = "") -> Record | None:
         """Commit; return None where the claim was lost, and see that it was."""
         try:
-            return log.commit(door, claim, {"by": claim.id})
+            return log.commit(door, claim, {"by": claim.id}, adopted)
         except ClaimLostError as error:
             lost = error
         last = self.all[self.order[-1]].claim
@@ -245,14 +311,14 @@ class OneFingerprint(RuleBasedStateMachine):
     def crash_while_committing(self, process: Process, when: str) -> None:
         """Die before the commit is written, or before one knows that it is: it counts just if it is there."""
         claim = process.claim
-        if process.dead or self.order[-1] != claim.id or any(by == claim.id for _, by in self.counting()):
+        if process.dead or self.order[-1] != claim.id or any(claim.id in by for _, *by in self.counting()):
             return
         last = Log.read(self.store, FP).last
         with pytest.raises(CrashedError):
             log.commit(Door(self.store, crash=when), claim, {"by": claim.id})
         process.dead = True
         if when == "after":
-            self.commits.append((last + 1, claim.id))
+            self.commits.append((last + 1, claim.id, claim.id))
             self.ended.add(claim.id)
 
     @rule(process=processes, error=st.sampled_from([None, "exit code 7"]))
@@ -279,19 +345,21 @@ class OneFingerprint(RuleBasedStateMachine):
     @invariant()
     def the_log_says_what_happened(self) -> None:
         found = Log.read(self.store, FP)
-        assert [(record.number, record.claim) for record in found.records] == self.counting()
+        assert [(record.number, record.claim, record.published) for record in found.records] == self.counting()
         assert (found.holder.id if found.holder else None) == self.holder
-        assert [record.body["by"] for record in found.records] == [claim for _, claim in self.counting()]
+        assert [record.body["by"] for record in found.records] == [claim for _, claim, _ in self.counting()]
+        assert [claim.id for claim in found.unfinished] == self.lost()
 
     @invariant()
     def at_most_one_commit_of_a_claim_counts(self) -> None:
-        claims = [record.claim for record in Log.read(self.store, FP).records]
-        assert len(claims) == len(set(claims))
+        records = Log.read(self.store, FP).records
+        for by in ([record.claim for record in records], [record.published for record in records]):
+            assert len(by) == len(set(by))
 
     @invariant()
     def nothing_of_who_was_fenced_counts_unless_it_was_committed_in_time(self) -> None:
         counting = {record.claim for record in Log.read(self.store, FP).records}
-        in_time = {by for _, by in self.commits}
+        in_time = {by for _, by, _ in self.commits}
         assert not counting & (self.fenced - in_time)
 
 

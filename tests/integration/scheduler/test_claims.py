@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -21,6 +22,7 @@ for name in ("first", "second"):
             task_id="slow",
             command="echo $$ >> {ran}; while [ ! -e {go} ]; do sleep 0.2; done; {command}",
             outputs=["out"],
+            workspace={workspace!r},
         )
 """
 
@@ -30,9 +32,10 @@ def pids(tmp_path):
     return [int(line) for line in (tmp_path / "ran").read_text().split()]
 
 
-def both(airflow, tmp_path, prefix, command):
+def both(airflow, tmp_path, prefix, command, workspace=None):
     """Have two DAGs need the same step at the same time; return their run ids once the second is deferred."""
-    text = SHARED.format(prefix=prefix, ran=tmp_path / "ran", go=tmp_path / "go", command=command)
+    places = {"ran": tmp_path / "ran", "go": tmp_path / "go", "workspace": workspace}
+    text = SHARED.format(prefix=prefix, command=command, **places)
     airflow.write_dag(prefix, text)
     first = airflow.trigger(f"{prefix}_first")
     airflow.until((tmp_path / "ran").exists, 60, "the first has not begun")
@@ -42,24 +45,43 @@ def both(airflow, tmp_path, prefix, command):
     return first, second
 
 
-def test_rule_8_two_dags_that_need_the_same_step_run_it_once_and_the_other_waits_without_a_slot(airflow, tmp_path):
-    first, second = both(airflow, tmp_path, "shared", "echo made > ${{ outputs.out }}")
-    log = airflow.log("shared_second", second, "slow")
-    assert f"gives its slot back while it waits for shared_first / {first} / slow" in log
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request, airflow, tmp_path):
+    """What kind of store it is, and the workspace that names it; None for the one in Airflow's home."""
+    if request.param == "local":
+        return request.param, None
+    server = request.getfixturevalue("s3")
+    connection = json.loads(server.connection())
+    extra = json.dumps(connection.pop("extra"))
+    airflow.airflow.post("/connections", {"connection_id": tmp_path.name, "extra": extra, **connection})
+    workspace = tmp_path / "mlpipe.yaml"
+    workspace.write_text(f"store: {{url: {server.fresh()}, connection: {tmp_path.name}}}\n")
+    return request.param, str(workspace)
+
+
+def test_rule_8_two_dags_that_need_the_same_step_run_it_once_and_the_other_waits_without_a_slot(
+    airflow, tmp_path, store
+):
+    kind, workspace = store
+    prefix = f"shared_{kind}"
+    first, second = both(airflow, tmp_path, prefix, "echo made > ${{ outputs.out }}", workspace)
+    log = airflow.log(f"{prefix}_second", second, "slow")
+    assert f"gives its slot back while it waits for {prefix}_first / {first} / slow" in log
     assert "which began at 20" in log
-    link = airflow.xcom("shared_second", second, "slow", "_link_WaitsForLink")
-    assert "/dags/shared_first/runs/" in link
+    link = airflow.xcom(f"{prefix}_second", second, "slow", "_link_WaitsForLink")
+    assert f"/dags/{prefix}_first/runs/" in link
     assert link.endswith("/tasks/slow")
     (tmp_path / "go").touch()
-    assert airflow.wait("shared_first", first) == "success"
-    assert airflow.wait("shared_second", second) == "success"
+    assert airflow.wait(f"{prefix}_first", first) == "success"
+    assert airflow.wait(f"{prefix}_second", second) == "success"
     assert len(pids(tmp_path)) == 1
     outputs = [
-        airflow.xcom(f"shared_{name}", run, "slow", "out") for name, run in (("first", first), ("second", second))
+        airflow.xcom(f"{prefix}_{name}", run, "slow", "out") for name, run in (("first", first), ("second", second))
     ]
     assert outputs[0] == outputs[1]
-    log = airflow.log("shared_second", second, "slow")
-    assert f"waited: shared_first / {first} / slow computed it in the meantime" in log
+    assert outputs[0]["uri"].startswith("file:" if kind == "local" else "s3:")
+    log = airflow.log(f"{prefix}_second", second, "slow")
+    assert f"waited: {prefix}_first / {first} / slow computed it in the meantime" in log
 
 
 def test_rule_8_who_waits_without_a_slot_fails_with_the_holders_error(airflow, tmp_path):
