@@ -9,7 +9,8 @@ Every message says what is wrong, what was given, and what to do::
      +- DataError                  data that is missing, unreadable or not allowed
      |   +- DataChangedError       data that is no longer what was bound
      |   +- InputLostError         an output in the store that is damaged or gone when a step needs it
-     +- EnvironmentBuildError      requirements that cannot be locked or installed
+     +- EnvironmentBuildError      requirements that cannot be locked or installed, an image that cannot be built
+     |   +- ImageUnknownError      an image whose digest cannot be found out
      +- StoreError                 the output store
      |   +- StoreUnreachableError  it does not answer, or refuses to read or write
      |   +- StoreNotExclusiveError it cannot create a file exclusively, so it cannot be shared
@@ -101,7 +102,16 @@ class InputLostError(DataError):
 
 
 class EnvironmentBuildError(MlpipeError):
-    """Requirements that cannot be locked or installed."""
+    """Requirements that cannot be locked or installed, or an image that cannot be built."""
+
+
+class ImageUnknownError(EnvironmentBuildError):
+    """An image whose digest cannot be found out: nobody who was asked has it, or the registry does not answer."""
+
+    def __init__(self, message: str, *, absent: bool = False) -> None:
+        """``absent``: the registry has answered, and has no such image, or none that it would show."""
+        self.absent = absent
+        super().__init__(message)
 
 
 class StoreError(MlpipeError):

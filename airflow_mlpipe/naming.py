@@ -1,6 +1,7 @@
 """Names that are valid where they are used and never collide.
 
 - `path_segment` turns any text (a run id, say) into one portable path segment; `from_path_segment` is its inverse.
+- `object_name` names an object of Kubernetes, or a container, after several texts, `label_value` is what of a text fits into a label.
 - `check_step_name` and `check_port_name` say what a user may call a step, and an input, output or parameter.
 """
 
@@ -12,9 +13,15 @@ from urllib.parse import quote, unquote
 
 MAX_SEGMENT = 180
 MAX_STEP_NAME = 200
+MAX_OBJECT_NAME = 63
+MAX_LABEL = 63
 MAX_PORT_NAME = 100
 
 _STEP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+_NO_OBJECT_NAME = re.compile(r"[^a-z0-9]+")
+_NO_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
+_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?\Z")
+_DIGITS = 16
 _PORT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -46,6 +53,28 @@ def from_path_segment(segment: str) -> str:
         message = f"the name behind {segment!r} was too long to be kept in a path"
         raise ValueError(message)
     return unquote(segment.replace("=", "%"), errors="strict")
+
+
+def object_name(shown: str, *identity: str, room: int = 0) -> str:
+    """Return a name for an object of Kubernetes: a DNS label, the same for the same texts, different for others.
+
+    :param shown: what of it a person shall recognise; what does not fit is left out.
+    :param identity: tells objects apart together with it.
+    :param room: how many characters shall be free for an ending.
+    """
+    digest = hashlib.sha256("".join(f"{len(text)}:{text}" for text in (shown, *identity)).encode()).hexdigest()
+    readable = _NO_OBJECT_NAME.sub("-", shown.lower()).strip("-")
+    kept = readable[: MAX_OBJECT_NAME - room - _DIGITS - len("mlpipe--")].strip("-") or "step"
+    return f"mlpipe-{kept}-{digest[:_DIGITS]}"
+
+
+def label_value(text: str) -> str:
+    """Return a text as the value of a label of Kubernetes; one that does not fit is cut and ends in its digest."""
+    if len(text) <= MAX_LABEL and _LABEL.match(text):
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    kept = _NO_LABEL.sub("-", text)[: MAX_LABEL - _DIGITS - 1].strip("-_.")
+    return f"{kept}-{digest}" if kept else digest
 
 
 def check_step_name(name: str) -> str | None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlpipe.naming import check_port_name, check_step_name, from_path_segment, path_segment
+from airflow_mlpipe.naming import (
+    check_port_name,
+    check_step_name,
+    from_path_segment,
+    label_value,
+    object_name,
+    path_segment,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 PORTABLE = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=~-]*\Z")
@@ -81,3 +88,40 @@ def test_an_input_may_be_called(name):
 @pytest.mark.parametrize("name", ["", "1a", "a-b", "a.b", "a b", "é", "../x", "a\n", "a" * 101])
 def test_an_input_may_not_be_called(name):
     assert check_port_name(name)
+
+
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?\Z")
+
+
+@given(TEXT, st.lists(TEXT, max_size=3), st.integers(0, 20))
+def test_the_name_of_an_object_is_a_dns_label_with_room_for_an_ending(shown, identity, room):
+    name = object_name(shown, *identity, room=room)
+    assert DNS_LABEL.match(name)
+    assert len(name) <= 63 - room
+
+
+@given(st.lists(TEXT, min_size=1, max_size=3), st.lists(TEXT, min_size=1, max_size=3))
+def test_different_objects_have_different_names(first, second):
+    assert (object_name(*first) == object_name(*second)) == (first == second)
+
+
+def test_names_of_objects_are_pinned():
+    assert object_name("Train_Model", "run 1") == object_name("Train_Model", "run 1")
+    assert object_name("Train_Model", "run 1") == "mlpipe-train-model-755198b029c7967c"
+    assert object_name("", "x").startswith("mlpipe-step-")
+
+
+@given(TEXT)
+def test_a_label_is_valid(text):
+    assert LABEL.match(label_value(text))
+
+
+@given(TEXT, TEXT)
+def test_different_texts_have_different_labels(first, second):
+    assert (label_value(first) == label_value(second)) == (first == second)
+
+
+@pytest.mark.parametrize("text", ["", "train", "Train-2.1_x", "a" * 63])
+def test_what_fits_is_its_own_label(text):
+    assert label_value(text) == text

@@ -69,6 +69,10 @@ LogicalDate = Annotated[
 WorkspaceFile = Annotated[
     Path | None, typer.Option("--workspace", metavar="FILE", help="The workspace file; mlpipe.yaml beside FILE.")
 ]
+Compute = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The compute target of steps that name none; the workspace's, if not given."),
+]
 Folder = Annotated[Path | None, typer.Option(hidden=True, help="Where relative paths start, if not beside FILE.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 RunId = Annotated[str | None, typer.Option("--run", metavar="ID", help="The run; the last one, if not given.")]
@@ -81,6 +85,7 @@ def run(  # noqa: PLR0913 -- a command's options are its arguments
     regenerate: Regenerate = None,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=16, help="How many steps run side by side.")] = 1,
     logical_date: LogicalDate = None,
+    compute: Compute = None,
     workspace: WorkspaceFile = None,
     folder: Folder = None,
     *,
@@ -90,7 +95,7 @@ def run(  # noqa: PLR0913 -- a command's options are its arguments
     """Run a pipeline; steps that have not changed are reused."""
     from airflow_mlpipe.cli import running, show  # noqa: PLC0415 -- here and below: a command imports what it needs
 
-    project = _open(file, workspace, folder)
+    project = _open(file, workspace, folder, compute)
     request = _request(project, parameter, regenerate, logical_date, jobs=jobs, verbose=verbose)
     ended = running.run(project, request)
     if json:
@@ -113,6 +118,7 @@ def plan(  # noqa: PLR0913
     parameter: Parameters = None,
     regenerate: Regenerate = None,
     logical_date: LogicalDate = None,
+    compute: Compute = None,
     workspace: WorkspaceFile = None,
     folder: Folder = None,
     *,
@@ -121,7 +127,7 @@ def plan(  # noqa: PLR0913
     """Say which steps would run and why, and run nothing."""
     from airflow_mlpipe.cli import report, running, show  # noqa: PLC0415
 
-    project = _open(file, workspace, folder)
+    project = _open(file, workspace, folder, compute)
     planned = report.of_plan(running.plan(project, _request(project, parameter, regenerate, logical_date)))
     if json:
         show.write_json(planned.to_json(project.site.store))
@@ -138,6 +144,7 @@ def validate(
 ) -> None:
     """Check definitions: every problem, with file, line and column."""
     from airflow_mlpipe.cli import checking, show  # noqa: PLC0415
+    from airflow_mlpipe.cli.table import plural  # noqa: PLC0415
 
     found, problems = checking.files_of(files)
     for file in found:
@@ -145,7 +152,7 @@ def validate(
     if json:
         show.write_json([vars(problem) for problem in problems])
     else:
-        _say("\n".join(str(problem) for problem in problems) or f"{_plural(len(found), 'definition')}, no problem")
+        _say("\n".join(str(problem) for problem in problems) or f"{plural(len(found), 'definition')}, no problem")
     if problems:
         raise typer.Exit(REFUSED)
 
@@ -156,6 +163,7 @@ def explain(  # noqa: PLR0913
     step: Annotated[str | None, typer.Argument(metavar="STEP", help="The step.", show_default=False)] = None,
     run: RunId = None,
     parameter: Parameters = None,
+    compute: Compute = None,
     workspace: WorkspaceFile = None,
     folder: Folder = None,
     *,
@@ -168,7 +176,7 @@ def explain(  # noqa: PLR0913
     if bool(step) == every:
         message = "give the name of one step, or --all"
         raise MlpipeError(message)
-    project = _open(file, workspace, folder)
+    project = _open(file, workspace, folder, compute)
     names = [one.name for one in project.pipeline.steps] if step is None else [_known_step(project, step)]
     store, pipeline = project.site.store, project.pipeline.name
     then = past.named_run(store, pipeline, run) if run else past.last_run(store, pipeline)
@@ -177,7 +185,8 @@ def explain(  # noqa: PLR0913
     if json:
         show.write_json(explaining.to_json(pipeline, then, explained, store))
     else:
-        sys.stdout.write("\n".join(line for one in explained for line in explaining.lines(then, one)) + "\n")
+        premise = explaining.defaults(then, now, {given.partition("=")[0] for given in parameter or ()})
+        sys.stdout.write("\n".join(line for one in explained for line in explaining.lines(then, one, premise)) + "\n")
 
 
 @app.command()
@@ -227,16 +236,29 @@ def schema(
 
 
 @app.command()
-def lock(file: File, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
+def lock(file: File, compute: Compute = None, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
     """Resolve requirements to exact versions, in mlpipe.lock."""
     from airflow_mlpipe.cli import locking, show  # noqa: PLC0415
 
-    project = _open(file, workspace, None)
+    project = _open(file, workspace, None, compute)
     locked = locking.lock(project)
     if json:
         show.write_json(locking.to_json(locked))
     else:
         sys.stdout.write("\n".join(locking.lines(project, locked)) + "\n")
+
+
+@app.command()
+def build(file: File, compute: Compute = None, workspace: WorkspaceFile = None, *, json: AsJson = False) -> None:
+    """Build the container images of environments, unless they are there."""
+    from airflow_mlpipe.cli import building, show  # noqa: PLC0415
+
+    project = _open(file, workspace, None, compute)
+    built = building.build(project, _say)
+    if json:
+        show.write_json(building.to_json(built))
+    else:
+        sys.stdout.write("\n".join(building.lines(project, built)) + "\n")
 
 
 @app.command()
@@ -269,13 +291,17 @@ def up(
     from airflow_mlpipe.cli.project import default_private  # noqa: PLC0415
     from airflow_mlpipe.up import up as start  # noqa: PLC0415
 
-    raise typer.Exit(start(folder or dags or Path("dags"), home or default_private(Path.cwd()) / "up", port))
+    folder = folder or dags or Path("dags")
+    if not folder.is_dir():
+        message = f"there is no folder {folder.absolute()} to take DAGs from; make it, or name another"
+        raise MlpipeError(message)
+    raise typer.Exit(start(folder, home or default_private(Path.cwd()) / "up", port))
 
 
-def _open(file: Path, workspace: Path | None, folder: Path | None) -> Project:
+def _open(file: Path, workspace: Path | None, folder: Path | None, compute: str | None = None) -> Project:
     from airflow_mlpipe.cli.project import Project  # noqa: PLC0415
 
-    return Project.open(file, workspace=workspace, folder=folder)
+    return Project.open(file, workspace=workspace, folder=folder, compute=compute)
 
 
 def _request(  # noqa: PLR0913 -- what the options of a run say
@@ -308,10 +334,6 @@ def _known_step(project: Project, name: str) -> str:
 
 def _chosen(report: RunReport, name: str | None) -> list[StepReport]:
     return [step for step in report.steps if name in (None, step.step)]
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _say(text: str) -> None:

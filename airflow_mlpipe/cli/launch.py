@@ -84,7 +84,7 @@ def launch(project: Project, moment: Moment, conf: Mapping[str, Any], jobs: int)
         server = [sys.executable, "-m", "airflow", "api-server", "--apps", "execution"]
         services["api-server"] = {"command": server, "log": str(folder / "api-server.log")}
     services["run"] = {"command": run, "log": str(folder / "run.log")}
-    environment = {**process_environment(variables), **project.store_variables(), "PYTHONUNBUFFERED": "1"}
+    environment = {**process_environment(variables), **project.variables(), "PYTHONUNBUFFERED": "1"}
     keeper = _keep(services, environment)
     return Launched(keeper, folder / "run.log", folder / "events.jsonl")
 

@@ -22,8 +22,12 @@ def lock(project: Project) -> tuple[Locked, ...]:
     """
     pipeline = project.pipeline
     steps = [step for step in pipeline.steps if not isinstance(step, DataTransferStep)]
-    environments = [project.workspace.environment_of(pipeline, step) for step in steps]
-    wanted = [found for environment in environments if (found := to_lock(environment, pipeline.folder))]
+    wanted = []
+    for step in steps:
+        environment = project.workspace.environment_of(pipeline, step)
+        container = project.workspace.compute_of(pipeline, step).kind != "local"
+        if found := to_lock(environment, pipeline.folder, container=container):
+            wanted.append(found)
     return lock_environments(pipeline.folder, wanted) if wanted else ()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import find_workspace, load_pipeline, loads
+from airflow_mlpipe.definitions.load import COMPUTE_VARIABLE
 from airflow_mlpipe.exceptions import AirflowError, DefinitionError, MlpipeError, Problem
 from airflow_mlpipe.resolving.site import Site
 from airflow_mlpipe.store.digests import StatIndex
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_mlpipe.definitions import Pipeline, Workspace
+    from airflow_mlpipe.resolving.logins import Login
 
 HOME_VARIABLE = "MLPIPE_HOME"
 STORE_VARIABLE = "MLPIPE_STORE"
@@ -50,19 +52,34 @@ class Place:
     def site(self) -> Site:
         """The store and the datastores, opened; Airflow is asked only for a connection that is really used."""
         if self.url is not None:
-            return Site(self.workspace, Store.open(self.url), StatIndex.open(), self._storage_options)
-        return Site.open(self.workspace, default_store=self.default_store, storage_options=self._storage_options)
+            store = Store.open(self.url)
+            return Site(self.workspace, store, StatIndex.open(), self._storage_options, login_of=self._login)
+        return Site.open(
+            self.workspace,
+            default_store=self.default_store,
+            storage_options=self._storage_options,
+            login_of=self._login,
+        )
 
     def _storage_options(self, connection: str) -> Mapping[str, Any]:
-        """Ask Airflow for a connection, in the private home unless this process has another one."""
+        self._find_airflow()
+        from airflow_mlpipe.hooks.connections import storage_options  # noqa: PLC0415 -- imports Airflow
+
+        return storage_options(connection)
+
+    def _login(self, connection: str) -> Login:
+        self._find_airflow()
+        from airflow_mlpipe.hooks.connections import login  # noqa: PLC0415 -- imports Airflow
+
+        return login(connection)
+
+    def _find_airflow(self) -> None:
+        """Make Airflow's connections be those of the private home, unless this process has another one."""
         from airflow_mlpipe.airflow_home import ensure_database, make_home  # noqa: PLC0415 -- seconds, rarely needed
 
         if "AIRFLOW_HOME" not in os.environ:
             os.environ.update(make_home(self.airflow_home, self.airflow_home / "dags"))
             ensure_database(self.airflow_home)
-        from airflow_mlpipe.hooks.connections import storage_options  # noqa: PLC0415 -- imports Airflow
-
-        return storage_options(connection)
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ class Project(Place):
 
     ``workspace_file`` is the workspace that was named; None where it is the one beside the definition, or the default.
     ``private`` is the folder of the private Airflow, the logs and, unless something else is said, the store.
+    ``compute`` is the compute target that was named in place of the workspace's default.
     """
 
     pipeline: Pipeline
@@ -79,20 +97,33 @@ class Project(Place):
     workspace_file: Path | None
     private: Path
     url: str | None = None
+    compute: str | None = None
 
     @classmethod
     def open(
-        cls, file: Path, *, workspace: Path | None = None, folder: Path | None = None, store: str | None = None
+        cls,
+        file: Path,
+        *,
+        workspace: Path | None = None,
+        folder: Path | None = None,
+        store: str | None = None,
+        compute: str | None = None,
     ) -> Project:
         """Read a definition and its workspace.
 
         :param folder: where the definition's relative paths start; by default its own folder.
         :param store: the store, in place of what workspace and environment say.
+        :param compute: the compute target of steps and pipelines that name none, in place of the workspace's default.
         :raises DefinitionError: with everything that is wrong with either.
         """
         named = workspace_file(workspace)
-        pipeline, found = load(file.absolute(), folder, named)
-        return cls(pipeline, file.absolute(), found, named, default_private(found.folder), store)
+        pipeline, found = load(file.absolute(), folder, named, compute)
+        return cls(pipeline, file.absolute(), found, named, default_private(found.folder), store, compute)
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables that lead another process to the very same store and compute target."""
+        chosen = {COMPUTE_VARIABLE: self.compute} if self.compute else {}
+        return {**self.store_variables(), **chosen}
 
     def store_variables(self) -> dict[str, str]:
         """Return the variables that lead another process to the very same store."""
@@ -145,12 +176,15 @@ def default_private(folder: Path) -> Path:
     return Path(home).expanduser().absolute() if home else folder.absolute() / PRIVATE
 
 
-def load(file: Path, folder: Path | None, workspace: Path | None) -> tuple[Pipeline, Workspace]:
+def load(
+    file: Path, folder: Path | None, workspace: Path | None, compute: str | None = None
+) -> tuple[Pipeline, Workspace]:
     """Read a definition and its workspace; the DAG file of a run calls it too, so both see the same.
 
     :raises DefinitionError: with everything that is wrong with either.
     """
     found = find_workspace(workspace, folder or file.parent, None)
+    found = found.computing_on(compute) if compute else found
     if folder is None:
         return load_pipeline(file, found), found
     return loads(file.read_text("utf-8"), folder, found, file), found

@@ -62,6 +62,7 @@ class RunReport:
     run_id: str | None
     state: str
     steps: tuple[StepReport, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def count(self, *outcomes: str) -> int:
         """Return how many steps ended so."""
@@ -111,7 +112,7 @@ def place_of(output: OutputRef, store: Store) -> str:
 def of_plan(plan: RunPlan) -> RunReport:
     """Return what a plan would do."""
     steps = (_planned(decision) for decision in plan.decisions.values())
-    return RunReport(plan.pipeline, None, "planned", tuple(steps))
+    return RunReport(plan.pipeline, None, "planned", tuple(steps), plan.parameters)
 
 
 def of_run(plan: RunPlan, notes: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str] | None = None) -> RunReport:
@@ -132,7 +133,7 @@ def of_run(plan: RunPlan, notes: Mapping[str, Mapping[str, Any]], errors: Mappin
             steps[name] = StepReport(name, "not_run", (), fingerprint=decision.fingerprint)
     lost = {name for name, step in steps.items() if step.outcome in {"failed", "not_run"}}
     blamed = (_blamed(step, plan, lost) if step.outcome == "not_run" else step for step in steps.values())
-    return RunReport(plan.pipeline, plan.run, "failed" if lost else "success", tuple(blamed))
+    return RunReport(plan.pipeline, plan.run, "failed" if lost else "success", tuple(blamed), plan.parameters)
 
 
 def _planned(decision: Decision) -> StepReport:

@@ -46,7 +46,7 @@ def copy(steps: Sequence[StepReport], site: Site, folder: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         fs, source = _open(output, site)
         try:
-            fetch(fs, source, path, link=False)
+            fetch(fs, source, path, link=False, content=output.content)
         except FileNotFoundError as error:
             step, place = path.parent.name, uri_of(output, site.store)
             message = f"the output {step}.{path.name} is gone from {place}: run the pipeline with --regenerate {step}"

@@ -152,6 +152,8 @@ class _Ported(StepBase):
     """What the step leaves, by name."""
     parameters: dict[PortName, Value] = Field(default_factory=dict)
     """Values the script sees. Texts may hold `${{ parameters.x }}` and `${{ run.x }}`."""
+    checkpoint: StrictBool = False
+    """Whether what the script leaves in the folder `MLPIPE_CHECKPOINT` is there again at its next try; changes nothing else."""
 
     @classmethod
     def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -21,12 +21,15 @@ from airflow_mlpipe.definitions.compute import (
     KubernetesCompute,
     LocalCompute,
     compute_target,
+    resource_faults,
 )
 from airflow_mlpipe.definitions.data import Datastore, Destination, Place, StepOutput
 from airflow_mlpipe.definitions.destinations import Spot, canonical, destination_of, place_faults
 from airflow_mlpipe.definitions.environment import Environment
-from airflow_mlpipe.definitions.faults import Fault, did_you_mean, shown
+from airflow_mlpipe.definitions.faults import Fault, did_you_mean, nearest, shown
 from airflow_mlpipe.definitions.faults import Path as FaultPath
+from airflow_mlpipe.definitions.imagebuild import repository_remedy
+from airflow_mlpipe.definitions.imagefaults import image_faults
 from airflow_mlpipe.definitions.modules import ModuleFolders
 from airflow_mlpipe.definitions.steps import DataTransferStep, EnvironmentField, Step
 from airflow_mlpipe.definitions.values import Count, Duration, StepName, climbs, is_empty
@@ -66,6 +69,29 @@ def _named(cls: type[Definition]) -> Callable[[object], object]:
     return lambda value: ports.each(value, make)
 
 
+class ImageRegistry(Definition):
+    """Where images that `mlpipe build` makes are pushed to."""
+
+    prefix: str
+    """The registry and the beginning of the repository: `registry.example.com/team`."""
+    connection: str | None = None
+    """The id of the Airflow connection (of type docker) with its login."""
+
+    @classmethod
+    def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
+        """Allow the prefix alone."""
+        return {"prefix": data} if isinstance(data, str) else data
+
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        if remedy := repository_remedy(self.prefix):
+            yield Fault(("prefix",), "is no place for images", remedy, shown(self.prefix))
+
+
+def _registry(value: object) -> object:
+    return build(ImageRegistry, value) if isinstance(value, str) else value
+
+
 def _store(value: object) -> object:
     return build(Datastore, value) if isinstance(value, str | Mapping) else value
 
@@ -98,6 +124,10 @@ class Workspace(Definition):
         default_factory=dict
     )
     """Environments by name."""
+    registry: Annotated[
+        ImageRegistry | None, BeforeValidator(_registry, json_schema_input_type=ImageRegistry | str | None)
+    ] = None
+    """Where images that `mlpipe build` makes are pushed to; they stay in the engine where it is not given."""
     modules: Annotated[tuple[str, ...], BeforeValidator(_folders, json_schema_input_type=str | list[str])] = (
         "modules",
     )
@@ -106,17 +136,37 @@ class Workspace(Definition):
     """What holds where neither step nor pipeline says anything."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _file: Path | None = PrivateAttr(None)
+
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        for name, target in self.compute.items():
+            given = target.environment
+            if given is not None and given not in self.environments:
+                remedy = did_you_mean(given, self.environments)
+                yield Fault(("compute", name, "environment"), "is not among environments", remedy, shown(given))
 
     @property
     def folder(self) -> Path:
         """The directory that relative paths start from: that of the file."""
         return self._folder
 
-    def located(self, folder: Path) -> Self:
-        """Return the same workspace, in a folder."""
+    def located(self, folder: Path, file: Path | None = None) -> Self:
+        """Return the same workspace, in a folder.
+
+        :param file: where its definitions are, or would be if there were any.
+        """
         same = self.model_copy()
-        same._folder = folder  # noqa: SLF001 -- its own
+        same._folder, same._file = folder, file  # noqa: SLF001 -- its own
         return same
+
+    def computing_on(self, name: str) -> Self:
+        """Return the same workspace with another compute target for steps and pipelines that name none.
+
+        :raises DefinitionError: if there is no target of that name.
+        """
+        _known(self.compute, name, "compute target")
+        return self.model_copy(update={"defaults": self.defaults.model_copy(update={"compute": name})})
 
     @cached_property
     def module_folders(self) -> ModuleFolders:
@@ -143,28 +193,35 @@ class Workspace(Definition):
 
         :raises DefinitionError: if there is no target of that name.
         """
-        return _known(self.compute, self._compute_name(pipeline, step), "compute target")
+        found = _known(self.compute, self._compute_name(pipeline, step), "compute target")
+        return found.placed(self.folder) if isinstance(found, DockerCompute) else found
 
     def _compute_name(self, pipeline: Pipeline, step: Step) -> str:
         return step.compute or pipeline.compute or self.defaults.compute or "local"
 
     def environment_of(self, pipeline: Pipeline, step: Step) -> Environment:
-        """Return a step's software: as it says itself, else its pipeline, else the defaults, else nothing special.
+        """Return a step's software: as it says itself, else its pipeline, its compute target, or the defaults.
 
-        Its paths are absolute.
+        Where none of them does, it is nothing special. Its paths are absolute.
 
         :raises DefinitionError: if there is no environment of that name.
         """
-        for given, folder in (
-            (step.environment, pipeline.folder),
-            (pipeline.environment, pipeline.folder),
-            (self.defaults.environment, self.folder),
-        ):
+        for given, folder in self._environments_given(pipeline, step):
             if isinstance(given, str):
                 return _placed(_known(self.environments, given, "environment"), self.folder)
             if given is not None:
                 return _placed(given, folder)
         return Environment()
+
+    def _environments_given(self, pipeline: Pipeline, step: Step) -> tuple[tuple[str | Environment | None, Path], ...]:
+        """Return what each says, and where its paths start; the first that says something counts."""
+        target = self.compute.get(self._compute_name(pipeline, step))
+        return (
+            (step.environment, pipeline.folder),
+            (pipeline.environment, pipeline.folder),
+            (target.environment if target else None, self.folder),
+            (self.defaults.environment, self.folder),
+        )
 
     def settings_of(self, pipeline: Pipeline, step: Step) -> Defaults:
         """Return retries, their delay and the timeout of a step: its own, else its pipeline's, else the defaults."""
@@ -248,20 +305,22 @@ class Workspace(Definition):
         )
         for field, given, known in named:
             if isinstance(given, str) and given not in known:
-                yield _unknown((*at, field), given, known)
+                yield self._not_named((*at, field), given, known)
 
     def _compute_faults(self, pipeline: Pipeline, step: Step, at: FaultPath) -> Iterator[Fault]:
         target = self.compute.get(self._compute_name(pipeline, step))
         if target is None:
             if not step.compute and not pipeline.compute:
-                yield _unknown((*at, "compute"), str(self.defaults.compute), self.compute)
+                yield self._not_named((*at, "compute"), str(self.defaults.compute), self.compute)
             return
         if target.kind not in WORKING:
             message = f"is of kind {target.kind}, which is not available yet in this version"
             yield Fault((*at, "compute"), message, "Use a target of kind: local", shown(target.name))
-        elif step.resources:
+        elif isinstance(target, LocalCompute) and step.resources:
             message = "mean nothing to a local target"
             yield Fault((*at, "resources"), message, "Leave them out", ", ".join(step.resources), at_key=True)
+        else:
+            yield from (fault.below(*at, "resources") for fault in resource_faults(target, step.resources))
 
     def _data_faults(self, step: Step, at: FaultPath) -> Iterator[Fault]:
         for name, bound in step.inputs.items():
@@ -275,23 +334,27 @@ class Workspace(Definition):
 
     def _datastore_faults(self, name: str | None, path: FaultPath) -> Iterator[Fault]:
         if name is not None and name not in self.datastores:
-            yield _unknown((*path, "datastore"), name, self.datastores)
+            yield self._not_named((*path, "datastore"), name, self.datastores)
+
+    def _not_named(self, path: FaultPath, given: str, known: Mapping[str, object]) -> Fault:
+        remedy = did_you_mean(given, known)
+        if self._file is not None and not self._file.is_file():
+            remedy = f"There is no {self._file}: write it, and define {shown(given)} there"
+        elif self._file is not None and nearest(given, known) is None:
+            remedy = f"Define it in {self._file}. {remedy}"
+        return Fault(path, "is not in the workspace", remedy, shown(given))
 
     def _environment_faults(self, pipeline: Pipeline, step: Step, at: FaultPath) -> Iterator[Fault]:
-        given = step.environment or pipeline.environment or self.defaults.environment
+        if isinstance(step, DataTransferStep):
+            return
+        target = self.compute.get(self._compute_name(pipeline, step))
+        given = next((given for given, _ in self._environments_given(pipeline, step) if given is not None), None)
         found = self.environments.get(given) if isinstance(given, str) else given
-        if found is not None and (found.image or found.build) and self._runs_locally(pipeline, step):
-            field = "image" if found.image else "build"
-            message = f"has {field}, which means nothing to a local target"
-            yield Fault(
-                (*at, "environment"),
-                message,
-                "Give requirements, or another compute target",
-                shown(found.name or field),
-            )
-
-    def _runs_locally(self, pipeline: Pipeline, step: Step) -> bool:
-        return isinstance(self.compute.get(self._compute_name(pipeline, step)), LocalCompute)
+        if target is None or target.kind not in WORKING or (isinstance(given, str) and found is None):
+            return  # which is said already
+        yield from image_faults(
+            found or Environment(), target, (*at, "environment"), registry=self.registry is not None
+        )
 
 
 def uri(place: str, folder: Path) -> str:
@@ -315,10 +378,6 @@ def _refuse_empty(text: str, substitute: Callable[[str], str]) -> None:
 def _holds(found: str, folder: Path) -> bool:
     """Say whether a URL is that of a folder, or of one around it."""
     return found.startswith("file://") and folder.absolute().is_relative_to(os.path.normpath(found[len("file://") :]))
-
-
-def _unknown(path: FaultPath, given: str, known: Mapping[str, object]) -> Fault:
-    return Fault(path, "is not in the workspace", did_you_mean(given, known), shown(given))
 
 
 def _known(named: Mapping[str, T], name: str, what: str) -> T:

@@ -11,6 +11,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.hooks.storage import Fields, options_of, secrets_in
+from airflow_mlpipe.resolving.logins import Login
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,20 @@ def storage_options(connection_id: str) -> dict[str, Any]:
     for value in secrets_in(options):
         mask_secret(value)
     return options
+
+
+def login(connection_id: str) -> Login:
+    """Return the login that an Airflow connection of type ``docker`` holds, for a registry; its secrets are masked.
+
+    :raises DataError: if there is no such connection.
+    """
+    connection = _connection(connection_id)
+    host = f"{connection.host or ''}:{connection.port}" if connection.port else connection.host or ""
+    extra = {name: value for name, value in connection.extra_dejson.items() if isinstance(value, str)}
+    for value in (connection.password, extra.get("key")):
+        if value:
+            mask_secret(value)
+    return Login(host, connection.login or "", connection.password or "", extra)
 
 
 def _merged(ours: object, given: object) -> object:

@@ -37,13 +37,14 @@ class StepFacts:
     """What binding a step needs from outside.
 
     ``inputs`` places every input: producer, or URI and datastore; contents are filled in later. ``outputs`` places
-    the destinations.
+    the destinations. ``target`` is the compute target with the step's resources, as plain data; empty for a local one.
     """
 
     code: str | None = None
     environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
+    target: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ def bind(pipeline: str, step: Step, values: Values, facts: StepFacts) -> StepSpe
         outputs=facts.outputs,
         parameters={**{name: parameter_value(name, scope) for name in sorted(_named(used, "parameters"))}, **own},
         run={name: run_value(name, values) for name in sorted(_named(used, "run"))},
+        checkpoint=not isinstance(step, DataTransferStep) and step.checkpoint,
         environment=replace(
             facts.environment,
             variables={name: substitute(text, scope) for name, text in facts.environment.variables.items()},
         ),
+        target=facts.target,
     )
 
 

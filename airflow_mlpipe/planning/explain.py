@@ -6,6 +6,7 @@ differences as a person would.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,6 +20,7 @@ PartsOf: TypeAlias = "Callable[[str], Mapping[str, str] | None]"
 """What a digest stands for: the files of a code snapshot, path -> digest (and mode), or the packages of a lock,
 name -> version; None where that is gone."""
 
+_DIGEST = re.compile(r"(registry:|engine:)?sha256:([^ ]*)(.*)\Z", re.DOTALL)
 _SHOWN_DIGEST = 12
 _MAX_FILES = 20
 
@@ -28,7 +30,7 @@ class Reason:
     """One cause of a decision.
 
     ``component`` is the component of the fingerprint that differs, or the circumstance (``record``, ``outputs``,
-    ``regenerate_outputs``, ``allow_reuse``, ``destination``, ``wait``). ``what`` names the part that differs: a file,
+    ``regenerate_outputs``, ``allow_reuse``, ``destination``, ``wait``, ``image``). ``what`` names the part that differs: a file,
     a parameter, an input. ``old`` and ``new`` are its two values, None where there is none.
     """
 
@@ -118,9 +120,9 @@ def _shown(value: object) -> str | None:  # noqa: PLR0911 -- one case a type
             return None
         case bool():
             return "true" if value else "false"
-        case str() if value.startswith("sha256:"):
-            digest, _, rest = value.removeprefix("sha256:").partition(" ")
-            return digest[:_SHOWN_DIGEST] + (f" {rest}" if rest else "")
+        case str() if found := _DIGEST.match(value):
+            whose, digest, rest = found.groups()
+            return (whose or "") + digest[:_SHOWN_DIGEST] + rest
         case str():
             return value
         case Mapping():
@@ -158,7 +160,7 @@ def sentence(reason: Reason) -> str:
     match reason.component:
         case "code":
             return _code_sentence(reason)
-        case "record" | "outputs" | "regenerate_outputs" | "allow_reuse" | "wait":
+        case "record" | "outputs" | "regenerate_outputs" | "allow_reuse" | "wait" | "image":
             return reason.what
     subject = _SUBJECTS.get(reason.component, reason.component).format(what=reason.what)
     if (reason.old is None) == (reason.new is None) and (reason.old is None or reason.component == "inputs"):

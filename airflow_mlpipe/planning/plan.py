@@ -63,7 +63,7 @@ class Missing:
 class Decision:
     """What shall happen to one step.
 
-    ``spec`` is as complete as it can be. ``fingerprint`` is None while an input is unknown. ``depends_on`` names
+    ``spec`` is as complete as it can be. ``fingerprint`` is None while an input or the image is unknown. ``depends_on`` names
     the steps that have to run before this one can be decided.
     """
 
@@ -208,10 +208,17 @@ def forced_reason(task: Task) -> Reason | None:
 
 def decide(task: Task, look_up: LookUp, explain: Explain) -> Decision:
     """Decide one step whose inputs are all known."""
+    if not task.spec.environment.comparable:
+        unknown = Reason("image", str(task.spec.environment.unknown))
+        return Decision("run", task.spec, reasons=(unknown,))
     digest = fingerprint(components(task.spec))
-    if forced := forced_reason(task):
+    forced = forced_reason(task)
+    if forced and not task.allow_reuse:  # rule 11: that never looks
         return Decision("run", task.spec, digest, reasons=(forced,))
     result = look_up(task.spec, digest)
+    if forced:
+        others = (result.reasons or explain(task.spec)) if isinstance(result, Missing) else ()
+        return Decision("run", task.spec, digest, reasons=(forced, *others))
     if isinstance(result, Missing):
         return Decision("run", task.spec, digest, reasons=result.reasons or explain(task.spec))
     if result.undelivered:

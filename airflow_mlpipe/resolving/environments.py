@@ -1,10 +1,13 @@
-"""The software of a step on a local target: what of it reuse compares, and the Python that has it."""
+"""The software of a step: what of it reuse compares, and the Python or the image that has it."""
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.exceptions import EnvironmentBuildError
+from airflow_mlpipe.definitions.environment import PYTHON
+from airflow_mlpipe.exceptions import EnvironmentBuildError, ImageUnknownError
 from airflow_mlpipe.resolving.interpreters import identify, locate
 from airflow_mlpipe.resolving.locks import checked_requirements, find_lock, missing_lock
 from airflow_mlpipe.resolving.venvs import build
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_mlpipe.definitions import Environment
+    from airflow_mlpipe.resolving.images import Pinned
     from airflow_mlpipe.store.store import Store
+
+_PYTHON = re.compile(r"(?:.*/)?python(3\.\d+)\Z")
 
 
 def specification(environment: Environment, folder: Path, store_put: Callable[[bytes], str]) -> EnvironmentSpec:
-    """Return what an environment is now.
+    """Return what an environment is now, on a local target.
 
     How it is compared decides what counts: ``strict`` everything; ``declared`` its lock and variables, whatever the
     Python and the machine; ``ignore`` only its variables, which are like parameters. The lock is known in each case,
@@ -45,6 +51,55 @@ def specification(environment: Environment, folder: Path, store_put: Callable[[b
     )
 
 
+def in_container(environment: Environment, lock: str | None, pinned: Callable[[], Pinned]) -> EnvironmentSpec:
+    """Return what an environment is now, in a container: its image, as it is compared (rule 4).
+
+    How it is compared decides what counts, as on a local target: where only what is declared does, or nothing, the
+    same environment without an image is the same software.
+
+    :param lock: the digest of the lock of its requirements.
+    :param pinned: gives the image; one that cannot be found out leaves the environment unknown.
+    :raises EnvironmentBuildError: if there is no image, or a connection is for another registry than the image's.
+    """
+    try:
+        image, unknown = pinned(), None
+    except ImageUnknownError as error:
+        image, unknown = None, str(error)
+    return EnvironmentSpec(
+        interpreter=environment.command,
+        lock=lock,
+        variables=dict(environment.variables),
+        secrets=dict(environment.secrets),
+        facts=_facts_in(image, environment) if image and environment.compare == "strict" else {},
+        compare=environment.compare,
+        image=image.reference if image else None,
+        unknown=unknown,
+    )
+
+
+def _facts_in(image: Pinned, environment: Environment) -> dict[str, str]:
+    """Return what is compared of a container: its image, and its Python where that is not the usual one of the image."""
+    usual = environment.command == PYTHON
+    return {"image": image.fact} if usual else {"image": image.fact, "python": environment.command}
+
+
+def image_lock(environment: Environment, folder: Path) -> str | None:
+    """Return the text of the lock that an image is built with, or that stands for what it has; None without requirements.
+
+    :raises EnvironmentBuildError: if the requirements have no lock.
+    """
+    requirements = requirements_of(environment, folder)
+    return _lock(folder, requirements, image_python(environment)) if requirements else None
+
+
+def image_python(environment: Environment) -> str:
+    """Return for which Python an image's requirements are locked: the version it is said to have, or the worker's own."""
+    if environment.build is not None and environment.build.python is not None:
+        return environment.build.python
+    named = _PYTHON.match(environment.command)
+    return named[1] if named else sys.executable
+
+
 def requirements_of(environment: Environment, folder: Path) -> tuple[str, ...]:
     """Return the requirements of an environment and of its requirements file together, sorted.
 
@@ -60,10 +115,15 @@ def requirements_of(environment: Environment, folder: Path) -> tuple[str, ...]:
     return checked_requirements(lines)
 
 
-def to_lock(environment: Environment, folder: Path) -> tuple[tuple[str, ...], str] | None:
-    """Return what `locks.lock_environments` takes for an environment, or None if it has no requirements."""
+def to_lock(environment: Environment, folder: Path, *, container: bool = False) -> tuple[tuple[str, ...], str] | None:
+    """Return what `locks.lock_environments` takes for an environment, or None if it has no requirements.
+
+    :param container: whether it is for an image, not for the worker.
+    """
     requirements = requirements_of(environment, folder)
-    return (requirements, locate(environment.interpreter(folder))) if requirements else None
+    if not requirements:
+        return None
+    return requirements, image_python(environment) if container else locate(environment.interpreter(folder))
 
 
 def facts_of(environment: Environment, interpreter: str) -> dict[str, str]:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.definitions import DataTransferStep, PythonScriptStep, StepOutput
+from airflow_mlpipe.definitions import DataTransferStep, LocalCompute, PythonScriptStep, StepOutput
 from airflow_mlpipe.definitions.destinations import clash
 from airflow_mlpipe.definitions.graph import edges, order
 from airflow_mlpipe.definitions.workspace import FILE_NAME as WORKSPACE_FILE
@@ -17,11 +17,13 @@ from airflow_mlpipe.exceptions import DataError, ParameterError
 from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
-from airflow_mlpipe.resolving.environments import specification
-from airflow_mlpipe.resolving.locks import versions
+from airflow_mlpipe.resolving.environments import image_lock, in_container, specification
+from airflow_mlpipe.resolving.images import Images
+from airflow_mlpipe.resolving.locks import naming, versions
 from airflow_mlpipe.resolving.modules import no_script, scan_imports
 from airflow_mlpipe.resolving.references import content_of
 from airflow_mlpipe.resolving.sources import scan
+from airflow_mlpipe.resolving.targets import target_data
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSpec, StepSpec
 from airflow_mlpipe.store import snapshots
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from airflow_mlpipe.definitions import DataReference, Destination, Environment, InputBinding, Pipeline, Step
+    from airflow_mlpipe.definitions.compute import AnyCompute
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.store.snapshots import Snapshot
 
@@ -42,7 +45,8 @@ class Facts:
     values: Values
     _snapshots: dict[tuple[Path, str], Snapshot] = field(default_factory=dict)
     _directories: dict[str, tuple[Path, Snapshot]] = field(default_factory=dict)
-    _environments: dict[Environment, EnvironmentSpec] = field(default_factory=dict)
+    _environments: dict[tuple[Environment, AnyCompute | None], EnvironmentSpec] = field(default_factory=dict)
+    _image_locks: dict[Environment, str | None] = field(default_factory=dict)
     _locks: dict[str, bytes] = field(default_factory=dict)
     _packed: set[str] = field(default_factory=set)
     _inputs: dict[tuple[str, str | None, str | None], InputSpec] = field(default_factory=dict)
@@ -50,10 +54,11 @@ class Facts:
     def task(self, step: Step, *, run_after: tuple[str, ...] = (), regenerate: bool = False) -> Task:
         """Return the task of one step."""
         facts = StepFacts(
-            code=self._code(step),
-            environment=self._environment(step),
+            code=self.read_code(step),
+            environment=self.environment(step),
             inputs={name: self._place_input(binding) for name, binding in step.inputs.items()},
             outputs={name: self._place_output(step, name) for name in step.outputs},
+            target=self._target(step),
         )
         spec = bind(self.pipeline.name, step, self.values, facts)
         return Task(spec, run_after, step.allow_reuse, regenerate)
@@ -93,7 +98,8 @@ class Facts:
         """
         return read_inputs(self.site, spec, self._inputs)
 
-    def _code(self, step: Step) -> str | None:
+    def read_code(self, step: Step) -> str | None:
+        """Return the digest of a step's code; each source directory is read once."""
         directory = self.pipeline.source_directory(step)
         if directory is None:
             return None
@@ -128,13 +134,50 @@ class Facts:
                     if uri is not None and uri.startswith("file://"):
                         yield Path(uri.removeprefix("file://"))
 
-    def _environment(self, step: Step) -> EnvironmentSpec:
+    def environment(self, step: Step) -> EnvironmentSpec:
+        """Return the software of a step; the image of a container is asked for once."""
         if isinstance(step, DataTransferStep):
             return EnvironmentSpec()
         environment = self.site.workspace.environment_of(self.pipeline, step)
-        if environment not in self._environments:
-            self._environments[environment] = specification(environment, self.pipeline.folder, self._keep_lock)
-        return self._environments[environment]
+        target = self.site.workspace.compute_of(self.pipeline, step)
+        key = (environment, None if isinstance(target, LocalCompute) else target)
+        if key not in self._environments:
+            self._environments[key] = self._specification(environment, target)
+        return self._environments[key]
+
+    def _specification(self, environment: Environment, target: AnyCompute) -> EnvironmentSpec:
+        if isinstance(target, LocalCompute):
+            with naming(self.pipeline.source_file):
+                return specification(environment, self.pipeline.folder, self._keep_lock)
+        lock = self._image_lock(environment)
+        return in_container(environment, lock, self._images.begin(environment, target, lock).result)
+
+    def begin_images(self) -> None:
+        """Begin to ask for the images of all steps side by side, so that other facts are read meanwhile.
+
+        :raises EnvironmentBuildError: if requirements that go into an image have no lock.
+        """
+        for step in self.pipeline.steps:
+            if isinstance(step, DataTransferStep):
+                continue
+            target = self.site.workspace.compute_of(self.pipeline, step)
+            if not isinstance(target, LocalCompute):
+                environment = self.site.workspace.environment_of(self.pipeline, step)
+                self._images.begin(environment, target, self._image_lock(environment))
+
+    def _image_lock(self, environment: Environment) -> str | None:
+        if environment not in self._image_locks:
+            with naming(self.pipeline.source_file):
+                text = image_lock(environment, self.pipeline.folder)
+            self._image_locks[environment] = None if text is None else self._keep_lock(text.encode())
+        return self._image_locks[environment]
+
+    @cached_property
+    def _images(self) -> Images:
+        return Images(self.site.login_of, self.site.workspace.registry)
+
+    def _target(self, step: Step) -> Mapping[str, Any]:
+        return {} if isinstance(step, DataTransferStep) else target_data(self.site.workspace, self.pipeline, step)
 
     def _place_input(self, binding: InputBinding) -> InputSpec:
         if isinstance(binding, StepOutput):
@@ -165,6 +208,9 @@ def tasks_of(
     :raises DataError: if outputs would be delivered to one place, or to where a step reads.
     """
     pipeline = facts.pipeline
+    facts.begin_images()
+    for step in pipeline.steps:
+        facts.read_code(step)
     upstream = edges(pipeline)
     tasks = [
         facts.task(

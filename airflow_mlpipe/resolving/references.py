@@ -6,18 +6,16 @@ else the time of the last change and the size. For a folder it is the digest of 
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions.faults import nearest
 from airflow_mlpipe.exceptions import DataError, MlpipeError, SourceError
-from airflow_mlpipe.fingerprint import encode
+from airflow_mlpipe.store import tokens
 from airflow_mlpipe.store.attempts import without_password
 from airflow_mlpipe.store.digests import Content, digest_object, digest_path, is_local
 from airflow_mlpipe.store.exclusive import lock_of
-from airflow_mlpipe.store.listing import listing, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +55,7 @@ def token_now(fs: AbstractFileSystem, path: str) -> str:
     :raises DataError: if it is missing or cannot be read.
     """
     with _named(path):
-        return _now(fs, path)
+        return tokens.token_now(fs, path)
 
 
 def has_changed(
@@ -74,12 +72,7 @@ def has_changed(
     if token is None:
         return content_of(uri, fs, path, "content", index)[0].digest != content.digest
     with _named(uri):
-        return _now(fs, path) != token
-
-
-def _now(fs: AbstractFileSystem, path: str) -> str:
-    token, _ = _version(fs, path)
-    return token or digest_object(fs, path).digest
+        return tokens.token_now(fs, path) != token
 
 
 def _default(fs: AbstractFileSystem) -> str:
@@ -89,30 +82,18 @@ def _default(fs: AbstractFileSystem) -> str:
 def _by_content(fs: AbstractFileSystem, path: str, index: StatIndex | None) -> tuple[Content, str | None]:
     if is_local(fs):
         return digest_path(Path(path), index), None
-    token, _ = _version(fs, path)  # before reading, so that a change meanwhile shows later
+    token, _ = tokens.version(fs, path)  # before reading, so that a change meanwhile shows later
     return digest_object(fs, path), token
 
 
 def _by_version(fs: AbstractFileSystem, path: str, *, required: bool) -> tuple[Content, str | None]:
-    token, content = _version(fs, path)
+    token, content = tokens.version(fs, path)
     if token is not None:
         return content, token
     if required:
         message = f"its filesystem ({_protocol(fs)}) tells no version: write compare: content"
         raise DataError(message)
     return digest_object(fs, path), None
-
-
-def _version(fs: AbstractFileSystem, path: str) -> tuple[str | None, Content]:
-    """Return the token of a file or folder, and its content compared by that."""
-    entries = listing(fs, path)
-    if entries.keys() == {""}:
-        token = version_of(entries[""])
-        return token, Content("file", f"version:{token}", int(entries[""].get("size") or 0), 1)
-    tokens = {name: version_of(entry) for name, entry in entries.items()}
-    token = None if None in tokens.values() else hashlib.sha256(encode(sorted(tokens.items()))).hexdigest()
-    size = sum(int(entry.get("size") or 0) for entry in entries.values())
-    return token, Content("folder", f"version:{token}", size, len(entries))
 
 
 def _by_path(uri: str, fs: AbstractFileSystem, path: str) -> Content:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import DataError
+from airflow_mlpipe.resolving.logins import no_logins
 from airflow_mlpipe.resolving.user_cache import cache_folder
 from airflow_mlpipe.store import deliveries, s3
 from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from airflow_mlpipe.definitions import Workspace
+    from airflow_mlpipe.resolving.logins import LoginOf
     from airflow_mlpipe.runtime.protocol import OutputRef
     from airflow_mlpipe.store.digests import Content
 
@@ -42,7 +44,8 @@ def no_connections(connection: str) -> Mapping[str, Any]:
 class Site:
     """The store, the datastores and the stat index that one process works with.
 
-    ``connection`` is the Airflow connection that opens the store, where one is needed.
+    ``connection`` is the Airflow connection that opens the store, where one is needed. ``login_of`` gives what the
+    connection of a registry or an engine says.
     """
 
     workspace: Workspace
@@ -50,10 +53,16 @@ class Site:
     index: StatIndex
     storage_options: StorageOptions
     connection: str | None = None
+    login_of: LoginOf = no_logins
 
     @classmethod
     def open(
-        cls, workspace: Workspace, *, default_store: str | Path, storage_options: StorageOptions = no_connections
+        cls,
+        workspace: Workspace,
+        *,
+        default_store: str | Path,
+        storage_options: StorageOptions = no_connections,
+        login_of: LoginOf = no_logins,
     ) -> Site:
         """Open the store of a workspace.
 
@@ -67,7 +76,7 @@ class Site:
             url, connection = store.url, store.connection
         options = storage_options(connection) if connection else {}
         opened = Store.open(str(url or default_store), options)
-        return cls(workspace, opened, StatIndex.open(), storage_options, connection)
+        return cls(workspace, opened, StatIndex.open(), storage_options, connection, login_of)
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,8 @@ def test_up_starts_airflow_over_a_folder_of_dags_in_a_private_home(monkeypatch, 
     asked = []
     monkeypatch.setattr("airflow_mlpipe.up.up", lambda *arguments: asked.append(arguments) or 0)
     monkeypatch.chdir(tmp_path)
+    for folder in ("dags", "examples"):
+        (tmp_path / folder).mkdir()
     call("up")
     call("up", "examples", "--port", "8090")
     call("up", "--dags", "examples", "--home", "airflow")
@@ -154,3 +157,18 @@ def test_what_is_piped_has_no_escape_codes(project):
         done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
         assert "\x1b" not in done.stdout + done.stderr
         assert max(map(len, (done.stdout + done.stderr).splitlines())) <= 120
+
+
+def test_up_refuses_a_folder_that_is_not_there_before_it_starts_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = call("up", "nodir", code=2).stderr
+    assert said == f"mlpipe: there is no folder {tmp_path / 'nodir'} to take DAGs from; make it, or name another\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_says_where_a_default_takes_the_place_of_what_a_run_had(project):
+    plan = replace(planned(project, "nightly"), parameters={"factor": 3.0})
+    runs.write_plan(opened(project).site.store, "small", "nightly", plan.to_json())
+    said = project.call("explain", "first").stdout
+    assert "now, with the default of factor = 2.0, which was 3.0: " in said
+    assert "default" not in project.call("explain", "first", "-p", "factor=2").stdout

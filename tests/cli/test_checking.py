@@ -39,3 +39,10 @@ def test_a_workspace_and_a_module_are_checked_as_what_they_are(project):
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path):
     assert "cannot be read" in str(problems_of(tmp_path / "none.yaml", None)[0])
+
+
+def test_a_callback_that_cannot_be_found_is_a_problem_with_its_place(project):
+    project.edit("small.yaml", "name: small", "name: small\non_failure: nomod.fn")
+    (problem,) = problems_of(project.file, None)
+    assert (problem.line, problem.where) == (2, "on_failure")
+    assert project.call("plan", "--json", code=0).stdout  # whoever plans on a laptop need not have it

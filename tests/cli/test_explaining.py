@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from airflow_mlpipe.cli.explaining import Explanation, explanations, lines, to_json
+from dataclasses import replace
+
+from airflow_mlpipe.cli.explaining import Explanation, defaults, explanations, lines, to_json
 from airflow_mlpipe.cli.report import RunReport, StepReport
 from airflow_mlpipe.planning.explain import Reason
 from airflow_mlpipe.store.store import Store
@@ -31,6 +33,16 @@ def test_what_it_would_do_now_is_said_too():
         "  now: it would run, because",
         "    parameter rate: 1.0 -> 0.5",
     ]
+
+
+def test_a_default_that_another_value_had_taken_the_place_of_is_named():
+    then = replace(THEN, parameters={"rate": 0.5, "rounds": 3, "seed": 1})
+    now = replace(NOW, parameters={"rate": 1.0, "rounds": 4, "seed": 1, "new": 2})
+    premise = defaults(then, now, {"rounds"})
+    assert premise == "with the default of rate = 1.0, which was 0.5"
+    (explained,) = explanations(then, now, ["train"])
+    assert list(lines(then, explained, premise))[-1] == f"  now, {premise}: depends on clean"
+    assert defaults(then, now, {"rate", "rounds"}) == defaults(None, now, ()) == defaults(then, None, ()) == ""
 
 
 def test_a_reused_step_says_since_when_nothing_has_changed():

@@ -42,6 +42,22 @@ def test_another_process_is_led_to_the_same_store(project):
     assert found.store_variables() == {}
 
 
+def test_another_process_is_led_to_the_compute_target_that_was_named(project):
+    project.write("mlpipe.yaml", "store: kept\ncompute: {box: {kind: docker, image: python}}\n")
+    assert Project.open(project.file).variables() == {}
+    found = Project.open(project.file, compute="box")
+    assert found.variables() == {"MLPIPE_COMPUTE": "box"}
+    assert found.workspace.compute_of(found.pipeline, found.pipeline.steps[0]).name == "box"
+
+
+def test_the_named_compute_target_wins_over_that_of_the_environment(project, monkeypatch):
+    project.write("mlpipe.yaml", "compute: {box: {kind: docker, image: python}}\n")
+    monkeypatch.setenv("MLPIPE_COMPUTE", "box")
+    found = Project.open(project.file, compute="local")
+    assert found.workspace.compute_of(found.pipeline, found.pipeline.steps[0]).name == "local"
+    assert found.variables()["MLPIPE_COMPUTE"] == "local"
+
+
 def test_the_workspace_is_named_by_option_environment_or_airflow(tmp_path, monkeypatch):
     assert workspace_file(None) is None
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))

@@ -90,6 +90,43 @@ def test_an_environments_paths_start_where_it_is_written():
     assert WORKSPACE.environment_of(of_pipeline, of_pipeline.steps[0]) == Environment(python="python3")
 
 
+def test_a_targets_environment_holds_before_the_defaults_and_after_the_pipelines_own():
+    environments = {name: Environment(image=f"{name}:1") for name in ("step", "pipeline", "target", "default")}
+    workspace = Workspace(
+        compute={"box": {"kind": "docker", "environment": "target"}},
+        environments=environments,
+        defaults={"environment": "default"},
+    )
+    one, own = step("a", compute="box"), step("a", compute="box", environment="step")
+    assert workspace.environment_of(pipeline(own, environment="pipeline"), own).image == "step:1"
+    assert workspace.environment_of(pipeline(one, environment="pipeline"), one).image == "pipeline:1"
+    assert workspace.environment_of(pipeline(one), one).image == "target:1"
+    here = step("a", compute="local")
+    assert workspace.environment_of(pipeline(here), here).image == "default:1"
+
+
+def test_a_targets_environment_must_be_one_of_the_workspace():
+    with pytest.raises(DefinitionError, match=r"compute\.box\.environment: is not among .*Did you mean sklearn"):
+        Workspace(compute={"box": {"kind": "docker", "environment": "sklern"}}, environments={"sklearn": {}})
+
+
+def test_a_targets_environment_is_checked_against_what_its_steps_need():
+    workspace = Workspace(compute={"box": {"kind": "docker", "environment": "bare"}}, environments={"bare": {}})
+    (problem,) = workspace.check(pipeline(step("a", compute="box")))
+    assert "names no image" in problem.message
+
+
+def test_another_target_holds_for_steps_and_pipelines_that_name_none():
+    chosen = WORKSPACE.computing_on("big")
+    one, own = step("a"), step("a", compute="gpu")
+    assert chosen.compute_of(pipeline(one), one).name == "big"
+    assert chosen.compute_of(pipeline(own), own).name == "gpu"
+    assert chosen.folder == WORKSPACE.folder
+    assert WORKSPACE.compute_of(pipeline(one), one).name == "local"
+    with pytest.raises(DefinitionError, match=r"is no compute target of the workspace .*Did you mean big"):
+        WORKSPACE.computing_on("bigg")
+
+
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
@@ -190,7 +227,7 @@ def test_an_output_goes_where_it_says_or_under_its_own_name():
         ),
         (
             step("a", compute="gpu"),
-            "is of kind kubernetes, which is not available yet in this version (given: gpu). Use a target of kind: local",
+            "steps.a.environment: names no image, and neither does the compute target gpu. Give the environment image",
         ),
         (step("a", resources={"cpu": 1}), "steps.a.resources: mean nothing to a local target (given: cpu)"),
         (step("a", environment="boxed"), "has image, which means nothing to a local target"),

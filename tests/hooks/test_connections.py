@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk.log import redact
 
 from airflow_mlpipe.exceptions import DataError
-from airflow_mlpipe.hooks.connections import secret, storage_options
+from airflow_mlpipe.hooks.connections import login, secret, storage_options
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +158,27 @@ def test_no_value_stands_in_an_error(connection):
             ask()
         errors.append(str(error.value))
     assert "do-not-tell-me" not in " ".join(errors)
+
+
+def test_the_login_of_a_registry_is_that_of_its_connection_and_masked(connection):
+    connection(conn_type="docker", host="registry.example.com", port=5000, login="ann", password="the-registry-secret")
+    found = login("lake")
+    assert (found.host, found.username, found.password) == ("registry.example.com:5000", "ann", "the-registry-secret")
+    assert "the-registry-secret" not in repr(found)
+    assert redact("the-registry-secret", None) == "***"
+
+
+def test_the_scheme_of_a_registry_stays(connection):
+    connection(conn_type="docker", host="http://10.0.0.1:5000", login="ann")
+    assert login("lake").host == "http://10.0.0.1:5000"
+
+
+def test_certificates_of_an_engine_are_in_the_extra_of_its_connection(connection):
+    connection(conn_type="docker", extra={"ca": "the-ca", "key": "the-private-key-of-it", "reauth": False})
+    assert login("lake").extra == {"ca": "the-ca", "key": "the-private-key-of-it"}
+    assert redact("the-private-key-of-it", None) == "***"
+
+
+def test_a_registry_without_a_connection_is_refused_by_its_name():
+    with pytest.raises(DataError, match="Airflow has no connection 'nowhere'"):
+        login("nowhere")

@@ -106,7 +106,12 @@ def test_rule_11_regenerate_outputs_ignores_the_record():
     store = FakeStore()
     store.has(spec("a"), "A")
     (decision,) = decide([Task(spec("a"), regenerate=True)], store).values()
-    assert (decision.choice, decision.reasons[0].component) == ("run", "regenerate_outputs")
+    assert (decision.choice, [reason.component for reason in decision.reasons]) == ("run", ["regenerate_outputs"])
+
+
+def test_regenerate_outputs_hides_no_other_reason():
+    (decision,) = decide([Task(spec("a"), regenerate=True)], FakeStore()).values()
+    assert [reason.component for reason in decision.reasons] == ["regenerate_outputs", "record"]
 
 
 def test_a_record_whose_destination_lost_the_copy_is_not_skipped():

@@ -8,16 +8,20 @@ import sys
 import pytest
 
 from airflow_mlpipe.definitions import Environment
-from airflow_mlpipe.exceptions import EnvironmentBuildError
+from airflow_mlpipe.exceptions import EnvironmentBuildError, ImageUnknownError
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.resolving.environments import (
     facts_of,
+    image_lock,
+    image_python,
+    in_container,
     interpreter_for,
     requirements_of,
     same_software,
     specification,
     to_lock,
 )
+from airflow_mlpipe.resolving.images import Pinned
 from airflow_mlpipe.resolving.locks import lock_environments
 from airflow_mlpipe.runtime.observe import current
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, StepSpec
@@ -145,3 +149,81 @@ def test_rule_4_a_changed_or_missing_distribution_is_named():
     now = current(sys.executable, ["fsspec"])["fsspec"]
     observed = {"fsspec": "1.0", "no-such-distribution": "2.0"}
     assert same_software(observed, sys.executable) == {"fsspec": ("1.0", now), "no-such-distribution": ("2.0", "")}
+
+
+PINNED = Pinned("r.io/train@sha256:" + "a" * 64, "registry:sha256:" + "a" * 64)
+
+
+def down():
+    message = "the registry r.io cannot be reached"
+    raise ImageUnknownError(message)
+
+
+def test_rule_4_in_a_container_the_digest_of_the_image_counts():
+    spec = in_container(Environment(image="r.io/train"), None, lambda: PINNED)
+    assert spec == EnvironmentSpec("python", facts={"image": PINNED.fact}, image=PINNED.reference)
+    assert fingerprinted(spec) == {"image": PINNED.fact}
+
+
+def test_rule_4_in_a_container_another_python_of_the_same_image_counts():
+    spec = in_container(Environment(image="r.io/train", python="3.12"), None, lambda: PINNED)
+    assert fingerprinted(spec) == {"image": PINNED.fact, "python": "python3.12"}
+
+
+def test_rule_4_an_image_of_an_engine_is_another_fact_than_one_of_a_registry():
+    own = Pinned("sha256:" + "a" * 64, "engine:sha256:" + "a" * 64)
+    first, second = (in_container(Environment(image="r.io/train"), None, lambda pin=pin: pin) for pin in (PINNED, own))
+    assert fingerprinted(first) != fingerprinted(second)
+
+
+@pytest.mark.parametrize("compare", ["declared", "ignore"])
+def test_rule_4_what_is_declared_to_be_equal_is_the_same_on_the_worker_and_in_a_container(folder, compare):
+    environment = Environment(requirements="six==1.16.0", variables={"A": "1"}, compare=compare)
+    locked(environment, folder)
+    text = image_lock(environment, folder)
+    inside = in_container(environment, digest(text.encode()), lambda: PINNED)
+    assert inside.image == PINNED.reference
+    assert fingerprinted(inside) == fingerprinted(specification(environment, folder, digest))
+
+
+def test_rule_4_under_strict_the_worker_and_a_container_never_share(folder):
+    inside = in_container(Environment(image="r.io/train"), None, lambda: PINNED)
+    assert fingerprinted(inside) != fingerprinted(specification(Environment(), folder, digest))
+
+
+@pytest.mark.parametrize(("compare", "comparable"), [("strict", False), ("declared", True), ("ignore", True)])
+def test_rule_4_an_image_that_is_unknown_says_why_and_never_stands_for_its_tag(compare, comparable):
+    spec = in_container(Environment(image="r.io/train:1", compare=compare), None, down)
+    assert (spec.image, spec.facts) == (None, {})
+    assert spec.unknown == "the registry r.io cannot be reached"
+    assert spec.comparable is comparable
+    assert spec.observe is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "command", "version"),
+    [
+        ({}, "python", None),
+        ({"python": "3.12"}, "python3.12", "3.12"),
+        ({"python": "python3.10"}, "python3.10", "3.10"),
+        ({"python": "/opt/bin/python3.13"}, "/opt/bin/python3.13", "3.13"),
+        ({"python": "python3.10", "build": {"base": "python", "python": "3.12"}}, "python3.10", "3.12"),
+    ],
+)
+def test_the_python_of_an_image_is_a_command_and_its_version_decides_the_lock(fields, command, version):
+    environment = Environment(**fields)
+    assert environment.command == command
+    assert image_python(environment) == (version or sys.executable)
+
+
+def test_requirements_of_an_image_are_locked_for_its_python(folder):
+    environment = Environment(requirements="six==1.16.0", build={"base": "python", "python": "3.13"})
+    with pytest.raises(EnvironmentBuildError, match=r"needed for Python 3\.13"):
+        image_lock(environment, folder)
+    (done,) = lock_environments(folder, [to_lock(environment, folder, container=True)])
+    assert (done.python, done.new) == ("3.13", ("six==1.16.0",))
+    assert image_lock(environment, folder) == "six==1.16.0\n"
+
+
+def test_an_image_without_requirements_has_no_lock(folder):
+    assert image_lock(Environment(image="r.io/train"), folder) is None
