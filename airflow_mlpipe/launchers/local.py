@@ -6,41 +6,38 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import signal
 import site
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airflow_mlpipe
-from airflow_mlpipe.exceptions import CommandFailedError, DataError, InputLostError, StepError, StoreError
-from airflow_mlpipe.resolving.references import token_now
+from airflow_mlpipe.exceptions import CommandFailedError
+from airflow_mlpipe.launchers.checkpointing import checkpointed
+from airflow_mlpipe.launchers.directory import fill, step_directory
+from airflow_mlpipe.launchers.ending import failure, hidden, publish_result, with_lines
 from airflow_mlpipe.runtime.collect import check_outputs
-from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.observe import observed
 from airflow_mlpipe.runtime.output import Lines, Mask, Tail
 from airflow_mlpipe.runtime.processes import kill_session
-from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec, load_result
-from airflow_mlpipe.runtime.stage import Staged, prepare
+from airflow_mlpipe.runtime.protocol import StepResult, StepSpec, load_result
 from airflow_mlpipe.runtime.supervise import LEFTOVER_GRACE, STOP_GRACE
-from airflow_mlpipe.store import layout
-from airflow_mlpipe.store.outputs import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from airflow_mlpipe.runtime.external import OpenUri
+    from airflow_mlpipe.runtime.layout import StepDirectory
+    from airflow_mlpipe.runtime.stage import Staged
     from airflow_mlpipe.store.store import Store
 
 KILL_SECONDS = STOP_GRACE + LEFTOVER_GRACE
 """How long `LocalLauncher.kill` waits for the supervisor to end everything before it is killed itself."""
 
-_SHOWN_LINES = 20
 _START = (
     "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); "
     "from airflow_mlpipe.runtime.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -75,29 +72,23 @@ class LocalLauncher:
         """
         spec = replace(spec, environment=replace(spec.environment, interpreter=self._interpreter(spec)))
         hide = Mask(secrets.values()).hide
-        with _step_directory(self._store, claim) as root, _hidden(hide):
-            staged = self._stage(spec, root)
-            result = self._run(staged, secrets, log)
+        with step_directory(self._store, claim) as root, hidden(hide):
+            staged = fill(self._store, spec, root, self._open_uri)
+            with checkpointed(self._store, staged, fingerprint, log):
+                result = self._run(staged, secrets, log)
             staged.check_inputs()
             check_outputs(staged.directory, spec.outputs, lambda line: log(hide(line)))
             if spec.environment.observe:
                 began = staged.directory.spec.stat().st_ctime_ns
                 names = observed(str(spec.environment.interpreter), staged.directory.imports, began)
                 result = replace(result, observed=names)
-            return replace(result, outputs=self._publish(staged, fingerprint, claim))
+            return publish_result(self._store, staged, fingerprint, claim, result)
 
     def kill(self) -> None:
         """End the command and everything it started; may be called at any time, more than once, by a signal handler."""
         self._killed = True
         if self._process is not None and self._process.returncode is None:
             _stop(self._process)
-
-    def _stage(self, spec: StepSpec, root: Path) -> Staged:
-        try:
-            return prepare(self._store, spec, root, self._open_uri, token_now)
-        except OSError as error:
-            message = f"the step directory {root} cannot be filled: {error}; see the space and the rights there"
-            raise StepError(message) from error
 
     def _run(self, staged: Staged, secrets: Mapping[str, str], log: Callable[[str], None]) -> StepResult:
         """Run the command to its success; however it ends, the store keeps nothing that it changed."""
@@ -108,7 +99,7 @@ class LocalLauncher:
             raise
         if result.error is not None:
             staged.discard_damaged()
-            raise _failure(result)
+            raise failure(result)
         return result
 
     def _supervise(
@@ -134,19 +125,6 @@ class LocalLauncher:
             finally:
                 _reap(self._process, directory)
         return _read_result(directory, self._process.returncode, tail)
-
-    def _publish(self, staged: Staged, fingerprint: str, claim: str) -> dict[str, OutputRef]:
-        published: dict[str, OutputRef] = {}
-        try:
-            for name in staged.spec.outputs:
-                source = staged.directory.outputs / name
-                content = publish(self._store, fingerprint, claim, name, source)
-                published[name] = OutputRef(layout.output(fingerprint, claim, name), content)
-        except BaseException:
-            with contextlib.suppress(StoreError):  # retention finds them
-                self._store.remove(layout.outputs(fingerprint, claim))
-            raise
-        return published
 
 
 def _start_supervisor(directory: StepDirectory, control: int) -> subprocess.Popen[bytes]:
@@ -232,75 +210,4 @@ def _read_result(directory: StepDirectory, code: int, tail: Tail) -> StepResult:
     except FileNotFoundError as error:
         message = f"the supervisor ended with code {code} before it could say how the command ended"
         hint = "; perhaps the machine ran out of memory, or somebody killed it" if code < 0 else ""
-        raise CommandFailedError(_with_lines(message + hint, tail.lines())) from error
-
-
-@contextlib.contextmanager
-def _hidden(hide: Callable[[str], str]) -> Iterator[None]:
-    """Take secrets out of what is said of the step: a script may have named its files after them."""
-    try:
-        yield
-    except (StepError, DataError) as error:
-        shown = hide(str(error))
-        if shown == str(error) or isinstance(error, InputLostError):  # of what was there before the command
-            raise
-        raise type(error)(shown) from None
-
-
-def _failure(result: StepResult) -> StepError:
-    message = _with_lines(str(result.error), result.tail)
-    return StepError(message) if result.exit_code == 0 else CommandFailedError(message)
-
-
-def _with_lines(message: str, tail: Sequence[str]) -> str:
-    lines = "".join(f"\n    {line}" for line in tail[-_SHOWN_LINES:])
-    return f"{message}; its last lines:{lines}" if lines else f"{message}; it printed nothing"
-
-
-@contextlib.contextmanager
-def _step_directory(store: Store, claim: str) -> Iterator[Path]:
-    """Make a step directory; it goes when the step ends, except for the outputs of one that failed."""
-    root = _make_directory(store, claim)
-    try:
-        yield root
-    except StepError as error:
-        kept = _keep_outputs(StepDirectory(root))
-        if kept is None:
-            _remove(root)
-            raise
-        message = f"{error}\nwhat it wrote is kept for inspection in {kept}"
-        raise type(error)(message) from error
-    except BaseException:
-        _remove(root)
-        raise
-    _remove(root)
-
-
-def _make_directory(store: Store, claim: str) -> Path:
-    if store.local_root is None:
-        return Path(tempfile.mkdtemp(prefix="mlpipe-")).resolve()
-    root = (store.local_root / layout.work(claim)).resolve()
-    _remove(root)
-    root.mkdir(mode=0o700, parents=True)
-    return root
-
-
-def _keep_outputs(directory: StepDirectory) -> Path | None:
-    """Remove all of a step directory but its outputs and messages; return the folder of the outputs unless empty."""
-    if not directory.outputs.is_dir() or not any(directory.outputs.iterdir()):
-        return None
-    for folder in (directory.code, directory.inputs, directory.home.parent):
-        _remove(folder)
-    return directory.outputs
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, also where the command made parts of it read-only."""
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder)
-    for parent, folders, _ in os.walk(folder):
-        for name in folders:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)  # what is still left only takes room
+        raise CommandFailedError(with_lines(message + hint, tail.lines())) from error

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from airflow_mlpipe.up import LocalAirflow
+from tests import engine
 from tests.integration.harness import FAST, Harness
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -25,20 +25,6 @@ def _scheduler() -> str | None:
 
 def _chromium() -> str | None:
     return None if any(map(shutil.which, BROWSERS)) else f"none of {', '.join(BROWSERS)} is on the PATH"
-
-
-def _docker() -> str | None:
-    if not find_spec("docker") or not find_spec("airflow.providers.docker"):
-        return "the Docker provider is not installed"
-    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not host.startswith("unix://"):
-        return None
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(host.removeprefix("unix://"))
-        except OSError as error:
-            return f"no Docker engine answers at {host}: {error}"
-    return None
 
 
 def _s3() -> str | None:
@@ -53,7 +39,7 @@ def _kubernetes() -> str | None:
 SERVICES = {
     "scheduler": ("scheduler", _scheduler),
     "ui": ("chromium", _chromium),
-    "docker": ("docker", _docker),
+    "docker": ("docker", engine.missing),
     "s3": ("s3", _s3),
     "kubernetes": ("kubernetes", _kubernetes),
 }

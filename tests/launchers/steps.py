@@ -73,8 +73,9 @@ class Bench:
         return InputSpec(uri=uri, content=content, token=token, **fields)
 
     def outputs(self) -> dict[str, int]:
-        """Return what is published under the fingerprint."""
-        return self.store.sizes(f"outputs/{FINGERPRINT}")
+        """Return what is published under the fingerprint, besides the results."""
+        sizes = self.store.sizes(f"outputs/{FINGERPRINT}")
+        return {path: size for path, size in sizes.items() if not path.endswith("/.result.json")}
 
     def work(self) -> list[str]:
         """Return the step directories that are still there."""

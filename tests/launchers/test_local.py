@@ -75,11 +75,17 @@ def test_a_store_elsewhere_receives_the_outputs_and_gives_the_inputs(remote, dat
 
 
 def test_lines_are_logged_while_the_command_runs(bench):
-    times = []
-    script = "import time\nprint('first'); time.sleep(0.5); print('second')"
-    launcher = bench.launcher()
-    launcher.launch(bench.spec(script), FINGERPRINT, "claim", {}, lambda _: times.append(time.monotonic()))
-    assert times[1] - times[0] > 0.4
+    lines, seen = [], bench.root / "seen"
+    script = (
+        f"import os, time\nprint('first')\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)\nprint('second')"
+    )
+
+    def log(line):
+        lines.append(line)
+        seen.touch()
+
+    bench.launcher().launch(bench.spec(script), FINGERPRINT, "claim", {}, log)
+    assert lines == ["first", "second"]
 
 
 def test_a_failed_step_leaves_no_output_and_says_how_it_ended(bench):
@@ -357,7 +363,7 @@ def test_what_the_script_imports_is_observed(bench):
 def test_metrics_and_times_are_part_of_the_result(bench):
     result = bench.launch(bench.spec("from mlpipe import Run; Run.get_context().log('auc', 0.9)"))
     assert result.metrics == {"auc": 0.9}
-    assert 0 < result.seconds < 10
+    assert result.seconds > 0
 
 
 def test_a_bad_metric_fails_the_step(bench):

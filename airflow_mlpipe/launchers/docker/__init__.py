@@ -1,0 +1,1 @@
+"""Running a step in a container of a Docker engine."""
