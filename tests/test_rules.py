@@ -134,8 +134,11 @@ COUNTS = {
 COUNTS_NOT_OF_TRANSFERS = {"environment": Environment(variables={"MODE": "slow"})}
 
 
+COUNTS_NOT_OF_COMMANDS = {"checkpoint": True}
+
+
 def excluded(kind):
-    return {**COUNTS_NOT, **(COUNTS_NOT_OF_TRANSFERS if kind == "transfer" else {})}
+    return {**COUNTS_NOT, **(COUNTS_NOT_OF_TRANSFERS if kind == "transfer" else COUNTS_NOT_OF_COMMANDS)}
 
 
 def key(project, kind="script", pipeline=None, values=VALUES, **fields):

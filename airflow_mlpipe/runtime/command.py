@@ -80,6 +80,8 @@ def environment(spec: StepSpec, directory: StepDirectory, secrets: Mapping[str, 
         "PYTHONPATH": ":".join(filter(None, (str(directory.python), declared.get("PYTHONPATH", "")))),
         "MLPIPE_STEP_DIRECTORY": str(directory.root),
     }
+    if spec.checkpoint:
+        ours["MLPIPE_CHECKPOINT"] = str(directory.checkpoint)
     return {**fixed, **declared, **ours, **step_variables(spec, directory.places(spec)), **secrets}
 
 

@@ -49,6 +49,11 @@ class StepDirectory:
         return self.root / "metrics.jsonl"
 
     @property
+    def checkpoint(self) -> Path:
+        """What the script wants to find again at its next try."""
+        return self.root / "checkpoint"
+
+    @property
     def home(self) -> Path:
         """The fresh HOME of the script."""
         return self.root / "private" / "home"

@@ -88,13 +88,18 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """The software of a step on a local target.
+    """The software of a step.
 
     ``lock`` is the digest of the requirements lock (its text lies among the snapshots), ``interpreter`` the Python to
     use instead of the worker's own. ``secrets`` maps a variable to ``connection:<id>.<field>`` or ``variable:<key>``;
     values never appear here. ``facts`` are what the fingerprint compares (operating system, architecture, Python
     version); they are empty where ``compare`` (strict, declared or ignore) leaves them out. ``observe`` says that the distributions the script
     imports are recorded and must be the same at reuse.
+
+    In a container ``image`` is what is run, pinned: ``repository@sha256:...``, or ``sha256:...``, the id of an image
+    that only an engine has. The interpreter is then a command of the image, and the facts are the image's digest.
+    Where that could not be found out, ``unknown`` says why, and there is no ``image``: the step cannot be launched,
+    nor compared where its digest counts.
     """
 
     interpreter: str | None = None
@@ -104,6 +109,13 @@ class EnvironmentSpec:
     facts: Mapping[str, str] = field(default_factory=dict)
     observe: bool = False
     compare: str = "strict"
+    image: str | None = None
+    unknown: str | None = None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all that the fingerprint compares is known."""
+        return self.unknown is None or self.compare != "strict"
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,10 @@ class StepSpec:
 
     ``command`` is the argument vector. ``code`` is the digest of the snapshot that becomes ``code/``, the working
     directory, or None. ``parameters`` and ``run`` hold the values this step uses. ``source`` and ``target`` of a
-    data transfer are the input and the output named ``data``.
+    data transfer are the input and the output named ``data``. ``target`` is the compute target with the resources of
+    the step, as plain data, ``{"kind": "docker", ...}``; it is empty for a local one. Nothing in it counts for reuse,
+    nor does ``checkpoint``, which says that the folder ``checkpoint/`` is kept for the next try. ``tries`` is a digest of
+    whose tries these are, where what other runs of the same fingerprint saved does not count (rule 11).
     """
 
     pipeline: str
@@ -125,7 +140,14 @@ class StepSpec:
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
     environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
+    checkpoint: bool = False
+    tries: str = ""
+    target: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
+
+    def saved_under(self, fingerprint: str) -> str:
+        """Return the key under which ``checkpoint/`` is kept."""
+        return self.tries or fingerprint
 
     def waits_for(self) -> tuple[str, ...]:
         """Return the steps whose outputs are not known yet, in the order of the inputs, each once."""

@@ -94,9 +94,27 @@ def prepare(store: Store, spec: StepSpec, root: Path, open_uri: OpenUri, token_n
     )
 
 
+def resume(  # noqa: PLR0913 -- as `prepare`, and what was seen then
+    store: Store, spec: StepSpec, root: Path, open_uri: OpenUri, token_now: TokenNow, before: dict[str, Signature]
+) -> Staged:
+    """Return what `prepare` returned to another process, to check the step directory after the command.
+
+    :param before: the signatures of the inputs as they were staged.
+    """
+    index = StatIndex.open()
+    externals = tuple(
+        External(name, bound, *open_uri(bound.uri, bound.datastore), token_now)
+        for name, bound in spec.inputs.items()
+        if bound.uri is not None and _stored(store, bound) is None
+    )
+    return Staged(spec, StepDirectory(root.resolve()), store, externals, index, before)
+
+
 def _make_folders(spec: StepSpec, directory: StepDirectory) -> None:
     for folder in (directory.inputs, directory.outputs, directory.home, directory.temporary, directory.python):
         folder.mkdir(parents=True)
+    if spec.checkpoint:
+        directory.checkpoint.mkdir()
     directory.metrics.touch()
     shutil.copyfile(str(run.__file__), directory.python / "mlpipe.py")
     if spec.environment.observe:
@@ -126,7 +144,7 @@ def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
                 raise _lost(name, bound, stored, lost)
             if bound.mode == "direct":
                 continue
-            copied = fetch(store.fs, store.full(stored), target, link=bound.mode == "mount")
+            copied = fetch(store.fs, store.full(stored), target, link=bound.mode == "mount", content=bound.content)
             if copied and (lost := check(store, stored, bound.content, target, index)):
                 raise _lost(name, bound, stored, lost)
 
