@@ -42,7 +42,7 @@ WAITING = "Waiting for what another DAG makes"
 IN_PYTHON = "In Python, as in Azure ML"
 HELP = "What to do when"
 
-_THEIRS = ("AIRFLOW", "MLPIPE_HOME", "MLPIPE_STORE", "MLPIPE_WORKSPACE")
+_THEIRS = ("AIRFLOW", "MLPIPE_HOME", "MLPIPE_STORE", "MLPIPE_WORKSPACE", "MLPIPE_COMPUTE")
 
 
 @pytest.fixture(autouse=True)

@@ -167,7 +167,7 @@ class Facts:
 
     def _image_lock(self, environment: Environment) -> str | None:
         if environment not in self._image_locks:
-            with naming(self.pipeline.source_file):
+            with naming(self.pipeline.source_file, self.site.workspace.defaults.compute):
                 text = image_lock(environment, self.pipeline.folder)
             self._image_locks[environment] = None if text is None else self._keep_lock(text.encode())
         return self._image_locks[environment]

@@ -101,7 +101,7 @@ class Images:
                 raise
             message = (
                 f"the image {self.place_of(name)} of environment {environment.name or 'without a name'} is not built, "
-                "or it has changed since: run `mlpipe build FILE` with the file of the pipeline"
+                f"or it has changed since: run `mlpipe build FILE --compute {target.name}` with the file of the pipeline"
             )
             raise ImageUnknownError(message, absent=True) from error
 

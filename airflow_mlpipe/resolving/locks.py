@@ -97,14 +97,15 @@ def missing_lock(folder: Path, requirements: Iterable[str], interpreter: str) ->
 
 
 @contextmanager
-def naming(file: Path | None) -> Iterator[None]:
-    """Let errors that ask for a lock name the file of the pipeline, where there is one."""
+def naming(file: Path | None, compute: str | None = None) -> Iterator[None]:
+    """Let errors that ask for a lock name the file of the pipeline, where there is one, and the compute target."""
     try:
         yield
     except EnvironmentBuildError as error:
         if file is None or _UNNAMED not in str(error):
             raise
-        raise EnvironmentBuildError(str(error).replace(_UNNAMED, f"`mlpipe lock {file}`")) from error
+        option = f" --compute {compute}" if compute else ""
+        raise EnvironmentBuildError(str(error).replace(_UNNAMED, f"`mlpipe lock {file}{option}`")) from error
 
 
 def lock_environments(folder: Path, environments: Iterable[tuple[Iterable[str], str]]) -> tuple[Locked, ...]:

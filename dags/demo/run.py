@@ -68,7 +68,7 @@ def run(pipelines: Path, expected: dict[str, str], why: str = "") -> None:
     :raises NotAsSaidError: if a step had another outcome, or no reason names what was changed.
     """
     # Neither another workspace nor another store: this is the same demo for everybody.
-    theirs = ("AIRFLOW", "MLPIPE_HOME", "MLPIPE_STORE", "MLPIPE_WORKSPACE")
+    theirs = ("AIRFLOW", "MLPIPE_HOME", "MLPIPE_STORE", "MLPIPE_WORKSPACE", "MLPIPE_COMPUTE")
     environment = {name: text for name, text in os.environ.items() if not name.startswith(theirs)}
     command = [str(Path(sys.executable).with_name("mlpipe")), "run", "digits.yaml"]
     done = subprocess.run(command, cwd=pipelines, env=environment, stdout=subprocess.PIPE, text=True, check=False)

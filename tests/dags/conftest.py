@@ -16,7 +16,7 @@ from airflow_mlpipe.airflow_home import ensure_database, make_home, process_envi
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 MLPIPE = Path(sys.executable).with_name("mlpipe")
 
-_THEIRS = ("AIRFLOW", "MLPIPE_HOME", "MLPIPE_STORE", "MLPIPE_WORKSPACE")
+_THEIRS = ("AIRFLOW", "MLPIPE_HOME", "MLPIPE_STORE", "MLPIPE_WORKSPACE", "MLPIPE_COMPUTE")
 
 
 def plain_environment(environment=os.environ):

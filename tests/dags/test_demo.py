@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
+from airflow_mlpipe.definitions import load_pipeline, load_workspace
 from tests.dags.conftest import DAGS, command, outcomes, run_pipeline
 
 pytestmark = pytest.mark.timeout(900)  # four runs of the pipeline, on whatever else the machine does
 
 STEPS = ["transfer", "clean", "features", "train", "evaluate", "register"]
+TARGETS = {"local": "local", "docker": "docker", "k8s": "kubernetes"}
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,16 @@ def test_all_months_together_are_the_whole_data_set(tmp_path):
         with month.open(newline="") as file:
             rows += list(csv.reader(file))[1:]
     assert len({tuple(row) for row in rows if row[0]}) == 1797
+
+
+def test_the_examples_run_on_the_worker_unless_another_target_is_named(monkeypatch):
+    monkeypatch.delenv("MLPIPE_COMPUTE", raising=False)
+    workspace = load_workspace(DAGS / "pipelines")
+    pipeline = load_pipeline(DAGS / "pipelines" / "digits.yaml")
+    chosen = {name: {compute_of(workspace.computing_on(name), pipeline, step) for step in STEPS} for name in TARGETS}
+    assert {compute_of(workspace, pipeline, step) for step in STEPS} == {"local"}
+    assert chosen == {name: {kind} for name, kind in TARGETS.items()}
+
+
+def compute_of(workspace, pipeline, step):
+    return workspace.compute_of(pipeline, pipeline.step(step)).kind

@@ -8,11 +8,12 @@ import pytest
 import typer
 
 from airflow_mlpipe.cli.app import app
-from airflow_mlpipe.definitions import LocalCompute, compute, kinds, load_pipeline
+from airflow_mlpipe.definitions import LocalCompute, compute, kinds, load_pipeline, load_workspace, loads
 from airflow_mlpipe.definitions.expressions import RUN_FIELDS, Ref, parse
 from airflow_mlpipe.definitions.schedule import PRESETS
 from airflow_mlpipe.definitions.schema import json_schema
 from airflow_mlpipe.definitions.steps import StepBase
+from airflow_mlpipe.launchers.docker.container import INSIDE
 from airflow_mlpipe.runtime import command
 from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, InputSpec, OutputSpec, StepSpec
@@ -55,10 +56,19 @@ DESCRIBED = [
     ("Outputs", 0, PIPELINE["$defs"]["PipelineData"]),
     ("Outputs", 1, PIPELINE["$defs"]["Destination"]),
     ("Environments", 0, PIPELINE["$defs"]["Environment"]),
+    ("Environments", 1, PIPELINE["$defs"]["ImageBuild"]),
     ("Modules", 0, MODULE),
     ("Workspace", 0, WORKSPACE),
     ("Workspace", 1, WORKSPACE["$defs"]["Datastore"]),
     ("Workspace", 2, WORKSPACE["$defs"]["Defaults"]),
+    ("Workspace", 4, WORKSPACE["$defs"]["ImageRegistry"]),
+    ("Workspace", 5, WORKSPACE["$defs"]["DockerTls"]),
+    ("Workspace", 6, WORKSPACE["$defs"]["DockerMount"]),
+    ("Workspace", 7, WORKSPACE["$defs"]["KubernetesResources"]),
+    ("Workspace", 8, WORKSPACE["$defs"]["KubernetesVolume"]),
+    ("Workspace", 9, WORKSPACE["$defs"]["DatastoreVolume"]),
+    ("Workspace", 10, WORKSPACE["$defs"]["WorkVolume"]),
+    ("Workspace", 11, WORKSPACE["$defs"]["StagingToken"]),
 ]
 
 each_table = pytest.mark.parametrize(
@@ -163,10 +173,35 @@ def test_the_files_of_the_reference_are_sound_and_use_what_they_name(tmp_path):
     }
 
 
+def test_the_targets_that_are_shown_run_steps_that_name_nothing(tmp_path):
+    for path, text in files("Where steps run").items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, "utf-8")
+    workspace = load_workspace(tmp_path / "team")
+    assert list(workspace.compute) == ["local", "docker", "gpu", "build"]
+    for target in workspace.compute:
+        loads("name: p\nsteps: {a: {kind: command, command: 'true'}}\n", tmp_path, workspace.computing_on(target))
+
+
+def test_what_a_container_sees_is_where_the_reference_says():
+    rows = tables("Docker")[0]
+    said = {name for row in rows[:2] for name in spans(row[0])}
+    assert said == {str(path) for path in (INSIDE.code, INSIDE.inputs, INSIDE.outputs)}
+
+
 COMMANDS = dict(typer.main.get_command(app).commands)
 CACHE = dict(COMMANDS.pop("cache").commands)
 EVERYWHERE = {"--json", "--workspace", "--help"}
-POLICY = {"--older-than", "--unused-for", "--keep-last", "--max-size", "--grace", "--live", "--recent"}
+POLICY = {
+    "--older-than",
+    "--runs-older-than",
+    "--unused-for",
+    "--keep-last",
+    "--max-size",
+    "--grace",
+    "--live",
+    "--recent",
+}
 
 each_group = pytest.mark.parametrize(
     ("title", "commands", "prefix"),

@@ -196,7 +196,7 @@ def building(shop, **fields):
 def test_a_built_image_is_the_one_whose_name_says_what_is_in_it(shop, engine):
     shop.push("base:1")
     environment, pushes = building(shop), ImageRegistry(prefix=f"{shop.host}/team")
-    with pytest.raises(ImageUnknownError, match="run `mlpipe build FILE`") as caught:
+    with pytest.raises(ImageUnknownError, match="run `mlpipe build FILE --compute ") as caught:
         pin(environment, on(engine), pushes=pushes)
     assert caught.value.absent
     wanted = next(request.path for request in shop.requests if "train-it" in request.path)

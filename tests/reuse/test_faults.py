@@ -108,7 +108,9 @@ def test_rule_6_a_holder_that_was_killed_after_its_commit_has_made_a_record(worl
 
 
 @pytest.mark.parametrize(("stage", "outcome"), [("claimed", "ran"), ("published", "waited")])
-def test_rule_8_a_holder_that_was_killed_on_another_machine_is_taken_over_when_its_beat_has_expired(world, stage, outcome):
+def test_rule_8_a_holder_that_was_killed_on_another_machine_is_taken_over_when_its_beat_has_expired(
+    world, stage, outcome
+):
     kill_at(world, stage, host="elsewhere")
     waiter = world.start("second", expiry=1.0)
     waiter.reach("waits")

@@ -207,7 +207,10 @@ def killed_after(monkeypatch, module, name):
 STAGES = {
     "after its claim": (lambda patch: killed_after(patch, life.fingerprint_log, "claim"), "ran"),
     "before its launch": (lambda patch: killed_before(patch, life.Life, "_launch"), "ran"),
-    "before its commit": (lambda patch: killed_before(patch, life.fingerprint_log, "commit"), "ran"),
+    "before its commit": (
+        lambda patch: killed_before(patch, life.fingerprint_log, "commit"),
+        "waited",
+    ),  # and commits it
     "after its commit": (lambda patch: killed_after(patch, life.fingerprint_log, "commit"), "reused"),
     "before its note": (lambda patch: killed_before(patch, life.runs, "write_note"), "reused"),
 }

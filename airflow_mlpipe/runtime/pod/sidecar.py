@@ -153,6 +153,8 @@ class Sidecar:
 
     def _upload(self) -> dict[str, OutputRef]:
         told, store = self._told, self._access.store
+        for name in self._spec.outputs:  # what a pod that was taken away had uploaded under the same claim
+            store.remove(layout.output(told.fingerprint, told.claim, name))
         try:
             return {name: self._published(name) for name in self._spec.outputs}
         except BaseException:

@@ -85,6 +85,14 @@ def test_metrics_are_in_the_result(local_pod):
     assert pod.result().metrics == {"auc": 2.0}
 
 
+def test_what_an_earlier_pod_of_the_same_claim_had_uploaded_is_not_in_the_outputs(pod):
+    pod.store.write(layout.output(FINGERPRINT, "claim", "model") + "/part-1.bin", b"of the pod that was taken away")
+    pod.shell('mkdir -p "$MLPIPE_OUTPUT_MODEL"; echo 2 > "$MLPIPE_OUTPUT_MODEL/part-2.bin"', outputs=MODEL)
+    assert pod.started().finish() == 0
+    output = pod.result().outputs["model"]
+    assert verify(pod.store, output.path, output.content) is None
+
+
 def test_a_command_that_fails_publishes_nothing(pod):
     pod.shell(f"{WRITE}; exit 7", outputs=MODEL)
     assert pod.started().finish() == 7

@@ -1,0 +1,219 @@
+"""One pod from its beginning to its end, as one process sees it; another may go on with it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_mlpipe.definitions.compute import KubernetesCompute, target_from
+from airflow_mlpipe.exceptions import MlpipeError, RecordFormatError, StepError
+from airflow_mlpipe.launchers.kubernetes import endings
+from airflow_mlpipe.launchers.kubernetes.cluster import Cluster
+from airflow_mlpipe.launchers.kubernetes.following import Follower
+from airflow_mlpipe.launchers.kubernetes.identity import PodIdentity
+from airflow_mlpipe.launchers.kubernetes.pod import BASE, pod_for
+from airflow_mlpipe.launchers.kubernetes.starting import Start
+from airflow_mlpipe.launchers.kubernetes.state import is_finished, is_leaving, is_over
+from airflow_mlpipe.launchers.kubernetes.supply import Credentials, short_lived, supplies_of
+from airflow_mlpipe.launchers.kubernetes.watching import Watching
+from airflow_mlpipe.resolving.launched import Launched
+from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
+from airflow_mlpipe.runtime.protocol import to_json
+from airflow_mlpipe.runtime.results import read_result
+from airflow_mlpipe.store import layout
+from airflow_mlpipe.store.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_mlpipe.launchers.kubernetes.cluster import Json
+    from airflow_mlpipe.launchers.kubernetes.printed import Printed
+    from airflow_mlpipe.resolving.site import Site
+    from airflow_mlpipe.runtime.protocol import StepResult, StepSpec
+    from airflow_mlpipe.store.log import Owner
+
+ATTEMPT = "mlpipe/attempt"
+"""The annotation that counts how often a pod was begun anew, because others took it away."""
+
+MOST_ATTEMPTS = 6
+"""How often that is done within one try of the task, the first time included."""
+
+_INTERPRETER = "python"
+_LOOK_SECONDS = 1.0
+_SHOW_SECONDS = 10
+"""How often the triggerer shows what a command has printed."""
+_LEAVING_SECONDS = 60.0
+"""How long the rest of a pod may take beyond its grace period."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was begun under a claim, and where."""
+
+    site: Site
+    spec: StepSpec
+    target: KubernetesCompute
+    identity: PodIdentity
+
+    @classmethod
+    def of(cls, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> Work:
+        """Return the work of a claim. Whoever goes on with it finds it where it was begun, as it was begun."""
+        held = Log.read(site.store, fingerprint).claim_of(claim)
+        owner = held.owner if held else None
+        begun = _begun(site, owner, claim) if owner else None
+        spec = begun.spec if begun else spec
+        python = spec.environment.interpreter or _INTERPRETER
+        spec = replace(spec, environment=replace(spec.environment, interpreter=python))
+        target = target_from(spec.target)
+        if not isinstance(target, KubernetesCompute):
+            message = f"step {spec.step!r} runs on a {target.kind} target, not in a pod"
+            raise StepError(message)
+        return cls(site, spec, target, _identity(owner, spec, fingerprint, claim))
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster that the pod is at."""
+        return Cluster(self.target)
+
+    @property
+    def name(self) -> str:
+        """The name of the pod."""
+        return self.identity.name
+
+    @property
+    def result(self) -> StepResult | None:
+        """What the pod has published, once all of it is there."""
+        found = read_result(self.site.store, self.identity.fingerprint, self.identity.claim)
+        return found if found is not None and found.error is None else None
+
+    def begin(self, secrets: Mapping[str, str], attempt: int = 1) -> Json:
+        """Create the pod and what it needs; where it is there already, return it, with what it may lack."""
+        credentials = Credentials.of(self.site, self.spec, self.target)
+        manifest = pod_for(self.spec, self.identity, supplies_of(self.site, self.spec, self.target, credentials))
+        manifest["metadata"]["annotations"][ATTEMPT] = str(attempt)
+        message = layout.spec(self.identity.fingerprint, self.identity.claim)
+        self.site.store.write(message, to_json(self.spec))
+        pod = self.cluster.read(self.name)
+        fresh = pod is None
+        if pod is None:
+            pod = self.cluster.create(manifest)
+        try:
+            for secret in short_lived(
+                self.identity, self.cluster.namespace, pod["metadata"]["uid"], secrets, credentials
+            ):
+                self.cluster.put_secret(secret, anew=fresh)
+        except StepError:
+            if fresh:
+                self.cluster.delete(self.name)
+            raise
+        return pod
+
+    def leave(self, pod: Json, attempt: int, *, shown: float | None = None, silent: bool) -> NoReturn:
+        """Leave the pod to the triggerer.
+
+        :param shown: when its log was read last, in seconds since 1970.
+        :param silent: whether the triggerer must not show what it prints: it does not know the secrets in that.
+        :raises TaskDeferred: always.
+        """
+        from airflow.sdk.exceptions import TaskDeferred  # noqa: PLC0415 -- heavy, needed only to run
+
+        from airflow_mlpipe.launchers.kubernetes.trigger import PodTrigger  # noqa: PLC0415 -- as above
+
+        operator = self.cluster.operator(pod, deferrable=True, logging_interval=None if silent else _SHOW_SECONDS)
+        operator.pod = operator.full_pod_spec
+        try:
+            operator.invoke_defer_method(last_log_time=None if shown is None else _moment(shown))
+        except TaskDeferred as deferred:
+            arguments = deferred.trigger.serialize()[1]
+            trigger = PodTrigger(self.target.pending_timeout.total_seconds(), attempt, arguments)
+            raise TaskDeferred(trigger=trigger, method_name="finish", timeout=deferred.timeout) from None
+        raise AssertionError
+
+    def wait(self, pod: Json, output: Printed, since: float | None = None) -> Json:
+        """Wait until nothing more will come of a pod; return it as it is then, or as it was last if it is gone.
+
+        :param since: when its log was read last, in seconds since 1970.
+        :raises StepError: if it cannot start, or not in time.
+        """
+        with Watching(self.cluster, pod) as watching:
+            if not is_over(pod, BASE):
+                self._await_start(output.say)
+            now = Follower(self.cluster, self.name, output, since).to_the_end()
+            if now is None and not self.result:
+                watching.sees_the_end()
+            now = now or watching.last
+            return now if self.result else self._settled(now)
+
+    def _settled(self, pod: Json) -> Json:
+        """Return a pod whose sidecar has ended, too: what it says of a failure is told then."""
+        end = time.monotonic() + _grace(pod) + _LEAVING_SECONDS
+        while not is_finished(pod) and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS / 2)
+            now = self.cluster.read(self.name)
+            if now is None:
+                break
+            pod = now
+        return pod
+
+    def _await_start(self, say: Callable[[str], None]) -> None:
+        start = Start(self.target.pending_timeout.total_seconds(), say)
+        while pod := self.cluster.read(self.name):
+            if start.look(pod, self.cluster.events(self.name, pod["metadata"]["uid"]), time.monotonic()):
+                return
+            time.sleep(_LOOK_SECONDS)
+
+    def taken_away(self, pod: Json | None) -> str | None:
+        """Return what took the pod away that had done nothing wrong, in words.
+
+        :param pod: as it was last; None if nobody knows.
+        """
+        if words := endings.disruption(pod) if pod else None:
+            return words
+        return None if pod and not is_leaving(pod) else endings.taken(self.cluster.events(self.name))
+
+    def error(self, pod: Json | None, output: Printed) -> MlpipeError:
+        """Return the error for a pod that has ended without a result."""
+        tail = Tail()
+        tail.feed(self.cluster.last_lines(self.name, BASE, TAIL_LINES))
+        lines = [output.hide(line) for line in tail.lines()] or output.tail.lines()
+        return endings.failed(pod, self.name, lines)
+
+    def remove(self, *, wait: bool = False) -> None:
+        """Delete the pod; the Secrets that it owns go with it."""
+        pod = self.cluster.read(self.name) if wait else None
+        self.cluster.delete(self.name, wait=_grace(pod) + _LEAVING_SECONDS if pod else 0)
+
+
+def attempt_of(pod: Json | None) -> int:
+    """Return for which time a pod was begun."""
+    annotations = pod["metadata"].get("annotations") or {} if pod else {}
+    return int(annotations.get(ATTEMPT, "1"))
+
+
+def _grace(pod: Json) -> float:
+    return float(pod["spec"].get("terminationGracePeriodSeconds") or 0)
+
+
+def _begun(site: Site, owner: Owner, claim: str) -> Launched | None:
+    with suppress(RecordFormatError):
+        known = Launched.read(site.store, owner)
+        return known if known is not None and known.work == claim else None
+    return None
+
+
+def _identity(owner: Owner | None, spec: StepSpec, fingerprint: str, claim: str) -> PodIdentity:
+    """Return who the pod is: named after the step that began it, whoever goes on with it."""
+    if owner is None:
+        return PodIdentity(spec.pipeline, "", spec.step, fingerprint, claim)
+    index = (owner.task_instance or "").rpartition("/")[2]
+    mapped = int(index) if index.isdecimal() else -1
+    return PodIdentity(owner.pipeline, owner.run, owner.step, fingerprint, claim, mapped)
+
+
+def _moment(seconds: float) -> Any:  # noqa: ANN401 -- pendulum's DateTime
+    import pendulum  # noqa: PLC0415 -- heavy, needed only to run
+
+    return pendulum.from_timestamp(seconds)

@@ -1,0 +1,73 @@
+"""The cluster of tests: whatever KUBECONFIG names, and images that it can pull.
+
+========================== ===========================================================================================
+variable                   what it says
+========================== ===========================================================================================
+KUBECONFIG                 the cluster; tests make namespaces of their own
+MLPIPE_TEST_HOST_ADDRESS   the address at which pods reach what tests serve on this machine
+MLPIPE_TEST_STAGING_IMAGE  what docker/step.Dockerfile builds
+MLPIPE_TEST_BUSYBOX_IMAGE  an image that has nothing but busybox
+MLPIPE_TEST_PYTHON_IMAGE   an image that has a ``python3`` and nothing of ours
+========================== ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIABLES = (
+    "MLPIPE_TEST_HOST_ADDRESS",
+    "MLPIPE_TEST_STAGING_IMAGE",
+    "MLPIPE_TEST_BUSYBOX_IMAGE",
+    "MLPIPE_TEST_PYTHON_IMAGE",
+)
+
+
+def image(kind: str) -> str:
+    return os.environ[f"MLPIPE_TEST_{kind.upper()}_IMAGE"]
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace of its own, as somebody sees it who may do anything."""
+
+    name: str
+
+    @cached_property
+    def api(self) -> Any:
+        from kubernetes import client, config
+
+        config.load_kube_config()
+        return client.CoreV1Api(client.ApiClient())
+
+    def pods(self) -> list[dict[str, Any]]:
+        return self._plain(self.api.list_namespaced_pod(self.name).items)
+
+    def secrets(self) -> list[str]:
+        return [secret.metadata.name for secret in self.api.list_namespaced_secret(self.name).items]
+
+    def delete_pods(self, **options: Any) -> None:
+        for pod in self.pods():
+            self.api.delete_namespaced_pod(pod["metadata"]["name"], self.name, **options)
+
+    def _plain(self, things: Any) -> Any:
+        return self.api.api_client.sanitize_for_serialization(things)
+
+
+@contextmanager
+def namespace(labels: dict[str, str] | None = None) -> Iterator[Namespace]:
+    """Make a namespace, and remove it with all that is in it."""
+    made = Namespace(f"mlpipe-test-{uuid.uuid4().hex[:8]}")
+    made.api.create_namespace({"metadata": {"name": made.name, "labels": labels or {}}})
+    try:
+        yield made
+    finally:
+        made.api.delete_namespace(made.name, grace_period_seconds=0)
