@@ -222,7 +222,7 @@ def _voided(log: Log) -> tuple[Reason, ...]:
     """Return why the newest commit of a log counts no more: it is damaged, or somebody said so, a plan a moment ago."""
     last = next((entry for entry in reversed(log.entries) if entry.kind in {"commit", "void"}), None)
     if max(log.damaged, default=0) > (last.number if last else 0):
-        return (Reason("record", f"entry {max(log.damaged)} of its log is damaged, which was its record"),)
+        return (Reason("record", f"entry {max(log.damaged)} of its log is damaged, which may have been its record"),)
     reason = last.data.get("reason") if last and last.kind == "void" else None
     return (Reason("outputs", str(reason)),) if reason else ()
 

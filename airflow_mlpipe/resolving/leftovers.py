@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.store.store import Store
 
 Kind: TypeAlias = Literal[
-    "outputs", "unknown", "beats", "work", "snapshots", "runs", "journal", "pipelines", "temporary"
+    "outputs", "unknown", "beats", "work", "snapshots", "runs", "journal", "pipelines", "temporary", "checkpoints"
 ]
 
 LEAST: Mapping[Kind, timedelta] = {
@@ -30,6 +30,9 @@ LEAST: Mapping[Kind, timedelta] = {
     "temporary": timedelta(days=1),
 }
 """How long some kinds stay at least, whatever grace time is asked for: a step that takes no claim may still run there."""
+
+_FORGOTTEN = timedelta(days=7)
+"""How long a checkpoint that nobody writes anew is kept for the next try of its step."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,18 @@ def temporaries(store: Store) -> Iterator[Leftover]:
     for path, age in condemned.age_of(store, sizes).items():
         if age >= LEAST["temporary"].total_seconds():
             yield Leftover("temporary", path, sizes[path], "whoever wrote it was killed")
+
+
+def forgotten_checkpoints(store: Store) -> Iterator[Leftover]:
+    """Yield the checkpoints of steps that did not succeed, and have not been tried again for long."""
+    below: dict[str, dict[str, int]] = defaultdict(dict)
+    for path, size in store.sizes(layout.CHECKPOINTS).items():
+        below[f"{layout.CHECKPOINTS}/{path.partition('/')[0]}"][f"{layout.CHECKPOINTS}/{path}"] = size
+    ages = condemned.age_of(store, [path for files in below.values() for path in files])
+    for folder, files in below.items():
+        youngest = min((ages[path] for path in files if path in ages), default=0.0)
+        if youngest >= _FORGOTTEN.total_seconds():
+            yield Leftover("checkpoints", folder, sum(files.values()), "no try of its step has saved it for 7 days")
 
 
 def _explaining(store: Store) -> set[str]:

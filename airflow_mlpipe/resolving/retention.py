@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.exceptions import MlpipeError
 from airflow_mlpipe.resolving.history import OF_RUNS, expired
 from airflow_mlpipe.resolving.inventory import Inventory, Item
-from airflow_mlpipe.resolving.leftovers import LEAST, Leftover, Listing, leftovers, temporaries, unneeded
+from airflow_mlpipe.resolving.leftovers import (
+    LEAST,
+    Leftover,
+    Listing,
+    forgotten_checkpoints,
+    leftovers,
+    temporaries,
+    unneeded,
+)
 from airflow_mlpipe.resolving.referring import LIVE, RECENT, Referring, referring
 from airflow_mlpipe.store import condemned, layout
 from airflow_mlpipe.store import log as fingerprint_log
@@ -104,7 +112,7 @@ class Survey:
         listing = Listing.read(store)
         inventory = Inventory.read(store)
         refers = referring(store, guard.live, guard.recent, inventory.logs)
-        found = [*leftovers(store, listing, inventory, refers), *temporaries(store)]
+        found = [*leftovers(store, listing, inventory, refers), *temporaries(store), *forgotten_checkpoints(store)]
         if (history := guard.history(policy)) is not None:
             found += expired(store, listing, inventory, refers, history)
         return cls(listing, inventory, refers, tuple(found))

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mlpipe.resolving.inventory import Inventory
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner
-from airflow_mlpipe.store import journal, layout, pins, runs
+from airflow_mlpipe.store import checkpoints, journal, layout, pins, runs
 from airflow_mlpipe.store import log as fingerprint_log
 from airflow_mlpipe.store.log import Owner
 from airflow_mlpipe.store.pins import Pin
@@ -188,6 +188,20 @@ def test_a_temporary_file_of_whoever_was_killed_goes_after_a_day(shelves, path):
     ]
     assert gone(shelves, Policy(), Guard(timedelta(hours=1))) == [("temporary", named)]
     assert not (shelves.store.local_root / named).exists()
+
+
+def test_a_checkpoint_that_no_try_has_saved_for_a_week_goes(shelves, tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "epoch").write_text("3")
+    for key in ("a" * 64, "b" * 64):
+        checkpoints.save(shelves.store, key, tmp_path / "saved")
+    last_week = datetime.now(timezone.utc).timestamp() - 7 * 86400 - 60
+    for path in shelves.store.sizes("checkpoints"):
+        if path.startswith("a"):
+            os.utime(shelves.store.local_root / "checkpoints" / path, times=(last_week, last_week))
+    assert gone(shelves, Policy()) == [("checkpoints", layout.checkpoints("a" * 64))]
+    assert not checkpoints.restore(shelves.store, "a" * 64, tmp_path / "gone")
+    assert checkpoints.restore(shelves.store, "b" * 64, tmp_path / "kept")
 
 
 def test_a_file_of_the_user_in_an_output_is_no_temporary_file(shelves):

@@ -53,6 +53,7 @@ _LEFTOVERS = {
     "journal": "old days of the journal",
     "pipelines": "what is kept for pipelines that are gone",
     "temporary": "files that somebody who was killed was writing",
+    "checkpoints": "checkpoints of steps that nobody tries any more",
 }
 
 
