@@ -23,7 +23,6 @@ from airflow_mlpipe.definitions.kubernetes import (
 __all__ = [
     "KINDS",
     "RESOURCES",
-    "WORKING",
     "AnyCompute",
     "ComputeTarget",
     "DatastoreVolume",
@@ -64,9 +63,6 @@ KINDS: dict[str, type[LocalCompute | DockerCompute | KubernetesCompute]] = {
     "docker": DockerCompute,
     "kubernetes": KubernetesCompute,
 }
-
-WORKING = ("local", "docker", "kubernetes")
-"""The kinds of targets that this version can run steps on."""
 
 RESOURCES: dict[str, tuple[str, ...]] = {
     "local": (),

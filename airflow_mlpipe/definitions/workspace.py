@@ -15,7 +15,6 @@ from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.checks import input_path
 from airflow_mlpipe.definitions.compute import (
-    WORKING,
     ComputeTarget,
     DockerCompute,
     KubernetesCompute,
@@ -313,10 +312,7 @@ class Workspace(Definition):
             if not step.compute and not pipeline.compute:
                 yield self._not_named((*at, "compute"), str(self.defaults.compute), self.compute)
             return
-        if target.kind not in WORKING:
-            message = f"is of kind {target.kind}, which is not available yet in this version"
-            yield Fault((*at, "compute"), message, "Use a target of kind: local", shown(target.name))
-        elif isinstance(target, LocalCompute) and step.resources:
+        if isinstance(target, LocalCompute) and step.resources:
             message = "mean nothing to a local target"
             yield Fault((*at, "resources"), message, "Leave them out", ", ".join(step.resources), at_key=True)
         else:
@@ -350,7 +346,7 @@ class Workspace(Definition):
         target = self.compute.get(self._compute_name(pipeline, step))
         given = next((given for given, _ in self._environments_given(pipeline, step) if given is not None), None)
         found = self.environments.get(given) if isinstance(given, str) else given
-        if target is None or target.kind not in WORKING or (isinstance(given, str) and found is None):
+        if target is None or (isinstance(given, str) and found is None):
             return  # which is said already
         yield from image_faults(
             found or Environment(), target, (*at, "environment"), registry=self.registry is not None

@@ -6,7 +6,6 @@ import pytest
 
 from airflow_mlpipe.cli.building import build, lines, to_json
 from airflow_mlpipe.definitions import Workspace
-from airflow_mlpipe.definitions import workspace as module
 from airflow_mlpipe.resolving.building import Built
 from tests.cli.helpers import opened
 from tests.resolving.fakes import FakeEngine, FakeRegistry, served
@@ -18,7 +17,6 @@ THERE = Built("train", "mlpipe/train:1", "engine:sha256:1", fresh=False, pushed=
 
 @pytest.fixture
 def engine(monkeypatch):
-    monkeypatch.setattr(module, "WORKING", ("local", "docker"))
     shop, engine = FakeRegistry(), FakeEngine()
     with served(shop), served(engine):
         shop.push("base:1")

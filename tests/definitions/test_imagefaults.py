@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlpipe.definitions import DockerCompute, Environment, KubernetesCompute, LocalCompute, Pipeline, Workspace
-from airflow_mlpipe.definitions import workspace as module
 from airflow_mlpipe.definitions.imagefaults import image_faults
 from tests.definitions.helpers import read, step
 
@@ -63,8 +62,7 @@ def test_image_and_build_exclude_each_other():
 
 
 @pytest.fixture
-def workspace(monkeypatch):
-    monkeypatch.setattr(module, "WORKING", ("local", "docker", "kubernetes"))
+def workspace():
     return Workspace(compute={"box": {"kind": "docker"}, "pod": {"kind": "kubernetes", "image": "python"}})
 
 

@@ -159,7 +159,9 @@ def test_rule_10_a_record_that_cannot_be_read_is_no_hit_and_says_so(project):
 def test_rule_10_a_commit_that_was_cut_off_is_no_hit(project, content):
     record = project.made(SPEC)
     project.site.store.write(layout.log_entry(KEY, record.number), content)
-    assert find(project) == Missing((Reason("record", "entry 1 of its log is damaged, which may have been its record"),))
+    assert find(project) == Missing(
+        (Reason("record", "entry 1 of its log is damaged, which may have been its record"),)
+    )
 
 
 def test_rule_10_a_commit_in_which_a_digit_changed_is_no_hit_and_says_so(project):
@@ -171,7 +173,9 @@ def test_rule_10_a_commit_in_which_a_digit_changed_is_no_hit_and_says_so(project
     project.site.store.write(
         path, content.replace(digest.encode(), f"{digest[:-1]}{int(digest[-1], 16) ^ 1:x}".encode())
     )
-    assert find(project) == Missing((Reason("record", "entry 1 of its log is damaged, which may have been its record"),))
+    assert find(project) == Missing(
+        (Reason("record", "entry 1 of its log is damaged, which may have been its record"),)
+    )
     project.made(SPEC)
     assert isinstance(find(project), Found)
 

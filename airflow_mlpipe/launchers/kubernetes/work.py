@@ -19,10 +19,9 @@ from airflow_mlpipe.launchers.kubernetes.starting import Start
 from airflow_mlpipe.launchers.kubernetes.state import is_finished, is_leaving, is_over
 from airflow_mlpipe.launchers.kubernetes.supply import Credentials, short_lived, supplies_of
 from airflow_mlpipe.launchers.kubernetes.watching import Watching
-from airflow_mlpipe.resolving.launched import Launched
+from airflow_mlpipe.resolving.launched import Launched, complete_result
 from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
 from airflow_mlpipe.runtime.protocol import to_json
-from airflow_mlpipe.runtime.results import read_result
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.log import Log
 
@@ -85,9 +84,8 @@ class Work:
 
     @property
     def result(self) -> StepResult | None:
-        """What the pod has published, once all of it is there."""
-        found = read_result(self.site.store, self.identity.fingerprint, self.identity.claim)
-        return found if found is not None and found.error is None else None
+        """What the pod has published, if all of it is there."""
+        return complete_result(self.site.store, self.spec, self.identity.fingerprint, self.identity.claim)
 
     def begin(self, secrets: Mapping[str, str], attempt: int = 1) -> Json:
         """Create the pod and what it needs; where it is there already, return it, with what it may lack."""
