@@ -85,9 +85,8 @@ def connect(address: Address, registry: str | None) -> Any:  # noqa: ANN401 -- t
     :raises StepError: if the engine cannot be reached, or the registry refuses the login.
     """
     from airflow.providers.docker.hooks.docker import DockerHook  # noqa: PLC0415 -- heavy, needed only to run
-    from docker.errors import DockerException  # noqa: PLC0415 -- as above
-
     from docker import APIClient, TLSConfig  # noqa: PLC0415 -- as above
+    from docker.errors import DockerException  # noqa: PLC0415 -- as above
 
     with _own_certificates(address):
         try:

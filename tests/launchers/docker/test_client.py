@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from docker import errors
 
 from airflow_mlpipe.definitions import DockerCompute
 from airflow_mlpipe.exceptions import CommandFailedError, StepError
@@ -10,7 +11,6 @@ from airflow_mlpipe.launchers.docker.client import Client
 from airflow_mlpipe.launchers.docker.container import Container, variables
 from airflow_mlpipe.launchers.docker.output import Output
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, StepSpec
-from docker import errors
 
 IMAGE = "r.example.com/x@sha256:1"
 
