@@ -207,7 +207,7 @@ def test_a_bad_field_is_an_import_error_that_names_everything_that_is_wrong(airf
     for said in (
         "4 problems:",
         "PythonScriptOperator(task_id='train').arguments[0]: names a parameter that neither the DAG's params nor",
-        "PythonScriptOperator(task_id='train').compute: is not in the workspace (given: gpu). Known: local",
+        "PythonScriptOperator(task_id='train').compute: is not in the workspace (given: gpu). There is no ",
         "PythonScriptOperator(task_id='train').inputs.x.datastore: is not in the workspace (given: lake)",
         "PythonScriptOperator(task_id='train').script_name: is not there: ",
         "Did you mean train.py?",
