@@ -33,7 +33,7 @@ with DAG("NAME", schedule=None, params={"word": Param("yes", type="string")}):
 
 @pytest.fixture(scope="module")
 def plain(airflow):
-    return airflow.write_dag("plain", PLAIN.replace("NAME", "plain"))[0]
+    return airflow.write_dag("ordinary", PLAIN.replace("NAME", "ordinary"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_run_leaves_rendered_fields(airflow, done):
 
 def test_a_run_leaves_asset_events(airflow, done):
     events = airflow.asset_events(done[0])
-    assert [(event["source_task_id"], event["name"]) for event in events] == [("first", "plain_asset")]
+    assert [(event["source_task_id"], event["name"]) for event in events] == [("first", "ordinary_asset")]
 
 
 def test_a_sequential_task_costs_the_scheduler_a_fraction_of_a_second(airflow, done):
