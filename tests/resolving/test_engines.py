@@ -7,7 +7,6 @@ import pytest
 
 from airflow_mlpipe.definitions import DockerCompute
 from airflow_mlpipe.exceptions import EnvironmentBuildError, ImageUnknownError
-from airflow_mlpipe.resolving import engines
 from airflow_mlpipe.resolving.engines import engine_id, engine_of
 from airflow_mlpipe.resolving.logins import Login, no_logins
 from tests.resolving.fakes import FakeEngine, served
@@ -53,22 +52,24 @@ def test_an_engine_that_fails_leaves_the_image_unknown(engine, monkeypatch):
         engine_id(DockerCompute(host=f"tcp://{engine.host}"), "train:1", no_logins)
 
 
-def test_certificates_that_airflow_keeps_lie_in_a_private_folder_while_they_are_needed(monkeypatch):
+def test_certificates_that_airflow_keeps_lie_in_a_private_folder_while_they_are_needed(engine, monkeypatch):
     seen = []
 
-    class Config:
-        def __init__(self, **fields):
-            seen.append({name: Path(path) for name, path in fields.items() if isinstance(path, str)})
-            seen.append([Path(path) for path in fields["client_cert"]])
-            modes = {oct(path.stat().st_mode & 0o777) for path in (*seen[1], seen[0]["ca_cert"])}
-            texts = [path.read_text() for path in (seen[0]["ca_cert"], *seen[1])]
-            assert (modes, texts) == ({"0o600"}, ["the-ca", "the-cert", "the-key"])
+    def config(*, ca_cert, client_cert, verify):
+        files = [Path(path) for path in (ca_cert, *client_cert)]
+        seen.append(
+            (verify, [path.read_text() for path in files], {oct(path.stat().st_mode & 0o777) for path in files})
+        )
+        seen.extend(files)
+        return False
 
-    monkeypatch.setattr("docker.tls.TLSConfig", Config)
+    monkeypatch.setattr("docker.tls.TLSConfig", config)
     login = Login(extra={"ca": "the-ca", "cert": "the-cert", "key": "the-key"})
-    with engines.ExitStack() as stack:
-        engines._tls(DockerCompute(tls={"connection": "engine"}).tls, lambda _: login, stack)
-    assert not seen[0]["ca_cert"].exists()
+    target = DockerCompute(host=f"tcp://{engine.host}", tls={"connection": "engine"})
+    with engine_of(target, {"engine": login}.__getitem__):
+        assert seen[0] == (True, ["the-ca", "the-cert", "the-key"], {"0o600"})
+        assert all(path.exists() for path in seen[1:])
+    assert not any(path.exists() for path in seen[1:])
 
 
 def test_an_engine_behind_tls_is_not_spoken_to_in_the_clear(engine):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_mlpipe.launchers.docker.container import Container
-    from airflow_mlpipe.launchers.docker.engine import Address
+    from airflow_mlpipe.resolving.addresses import Address
 
 STOP_SECONDS = 5
 """Seconds that a command has to end by itself when the step is stopped, as on a local target."""

@@ -21,11 +21,12 @@ from airflow_mlpipe.launchers.directory import fill, step_directory
 from airflow_mlpipe.launchers.docker import failures
 from airflow_mlpipe.launchers.docker.attempt import Attempt, NotMountedError, Work
 from airflow_mlpipe.launchers.docker.container import Container, check_direct, user_of
-from airflow_mlpipe.launchers.docker.engine import Address, connect
+from airflow_mlpipe.launchers.docker.engine import connect
 from airflow_mlpipe.launchers.docker.keeping import Guard
 from airflow_mlpipe.launchers.docker.output import Output
 from airflow_mlpipe.launchers.ending import failure, hidden, publish_result, with_lines
 from airflow_mlpipe.naming import object_name
+from airflow_mlpipe.resolving.addresses import Address
 from airflow_mlpipe.runtime.collect import check_outputs
 from airflow_mlpipe.store.log import Log
 
@@ -103,9 +104,11 @@ class DockerLauncher:
 
     def _connected(self, work: Work, container: Container) -> StepResult:
         """Connect to the engine, then run the command with the step directory mounted, or else copied."""
+        from airflow_mlpipe.hooks.connections import login  # noqa: PLC0415 -- needed only to run
+
         self._check()
         with tempfile.TemporaryDirectory(prefix="mlpipe-tls-") as folder:
-            address = Address.of(container.target, Path(folder))
+            address = Address.of(container.target, Path(folder), login)
             hook = connect(address, container.target.connection)
             container = replace(container, user=user_of(container.target, hook.get_conn().info))
             if container.may_be_mounted():
