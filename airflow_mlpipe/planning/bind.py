@@ -148,7 +148,17 @@ def components(spec: StepSpec) -> dict[str, Any]:
         "parameters": dict(spec.parameters),
         "run": dict(spec.run),
         "outputs": _outputs(spec),
+        **_distribution(spec),
     }
+
+
+def _distribution(spec: StepSpec) -> dict[str, Any]:
+    """Return how many processes there are, and how they are started; nothing for the one process of most steps."""
+    given = spec.distribution
+    if given is None:
+        return {}
+    counts = {"kind": given.kind, "nodes": given.nodes, "processes": given.processes}
+    return {"distribution": {**counts, "options": list(given.options), "outputs": given.outputs}}
 
 
 def _outputs(spec: StepSpec) -> dict[str, str | None]:

@@ -119,6 +119,22 @@ class EnvironmentSpec:
 
 
 @dataclass(frozen=True)
+class DistributionSpec:
+    """How the command of a step becomes many processes: ``nodes`` times ``processes`` of it.
+
+    ``kind`` is ``torchrun``, ``mpi`` or ``tensorflow``. ``options`` go to the starter (``mpirun``, ``torchrun``) as they
+    are. ``outputs`` says whose outputs count: ``first`` for those of rank 0, ``each`` for a folder a rank, by its number.
+    All of it counts for reuse.
+    """
+
+    kind: str
+    nodes: int = 1
+    processes: int = 1
+    options: tuple[str, ...] = ()
+    outputs: str = "first"
+
+
+@dataclass(frozen=True)
 class StepSpec:
     """Everything needed to run one step: the message into its step directory (``spec.json``).
 
@@ -128,6 +144,7 @@ class StepSpec:
     the step, as plain data, ``{"kind": "docker", ...}``; it is empty for a local one. Nothing in it counts for reuse,
     nor does ``checkpoint``, which says that the folder ``checkpoint/`` is kept for the next try. ``tries`` is a digest of
     whose tries these are, where what other runs of the same fingerprint saved does not count (rule 11).
+    ``command`` is what one process runs; where there is a ``distribution``, the launcher starts as many of it as that says.
     """
 
     pipeline: str
@@ -142,6 +159,7 @@ class StepSpec:
     environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
     checkpoint: bool = False
     tries: str = ""
+    distribution: DistributionSpec | None = None
     target: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
@@ -218,6 +236,7 @@ def load_spec(data: Mapping[str, Any]) -> StepSpec:
                 "inputs": {name: load_input(value) for name, value in data.get("inputs", {}).items()},
                 "outputs": {name: OutputSpec(**value) for name, value in data.get("outputs", {}).items()},
                 "environment": EnvironmentSpec(**data.get("environment", {})),
+                "distribution": _distribution(data.get("distribution")),
             }
         )
     except (TypeError, KeyError, AttributeError) as error:
@@ -253,6 +272,10 @@ def load_input(data: Mapping[str, Any]) -> InputSpec:
 def load_output(data: Mapping[str, Any]) -> OutputRef:
     """Return the `OutputRef` that `dump` wrote."""
     return OutputRef(**{**data, "content": _content(data["content"])})
+
+
+def _distribution(data: Mapping[str, Any] | None) -> DistributionSpec | None:
+    return DistributionSpec(**{**data, "options": tuple(data.get("options", ()))}) if data else None
 
 
 def _content(data: Mapping[str, Any]) -> Content:
