@@ -9,7 +9,7 @@
 # make demo PYTHON=python3.12   takes another Python (3.10 to 3.13), where .venv is not there yet.
 
 PYTHON ?= python3
-MARKERS ?= not scheduler and not ui and not docker and not kubernetes and not s3 and not benchmark
+MARKERS ?= not scheduler and not ui and not docker and not kubernetes and not s3 and not mpi and not torch and not benchmark
 TESTS ?= tests
 
 VENV := .venv

@@ -20,12 +20,14 @@ from airflow.sdk import DAG, Asset, AssetAll, AssetAny, BaseOperator, Param, get
 from airflow_mlpipe import definitions
 from airflow_mlpipe.definitions import Schedule, load_pipeline
 from airflow_mlpipe.definitions.graph import edges
+from airflow_mlpipe.definitions.parallel import helpers_of
 from airflow_mlpipe.exceptions import DefinitionError, MlpipeError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.operators.here import workspace_at
 from airflow_mlpipe.operators.plan import PlanOperator
 from airflow_mlpipe.operators.regenerate import REGENERATE
 from airflow_mlpipe.operators.step import StepOperator
+from airflow_mlpipe.operators.sweep import Planned, sweep_tasks, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -40,7 +42,7 @@ PLAN = "plan"
 SUFFIXES = (".yaml", ".yml")
 
 _WHERE_TO_LOOK = (
-    "*Skipped* means reused, unless a branch led past it: nothing it depends on has changed. "
+    "*Skipped* means reused, unless a branch or a condition led past it: nothing it depends on has changed. "
     f"The log of the task **{PLAN}** says which run made its outputs, or why a step runs."
 )
 """In the page of a skipped task, which has no log."""
@@ -123,10 +125,11 @@ def make_dag(pipeline: Pipeline, *, workspace: str | Path | None = None) -> DAG:
     plan = PlanOperator(task_id=PLAN, pipeline=pipeline, workspace=workspace, dag=dag, **tries)
     operators = {step.name: _operator(step, pipeline, workspace, place, dag) for step in pipeline.steps}
     upstream = edges(pipeline)
-    plan.set_downstream([operators[name] for name, before in upstream.items() if not before])
+    first = {name: dag.get_task(tasks_of(operator)[0]) for name, operator in operators.items()}
+    plan.set_downstream([first[name] for name, before in upstream.items() if not before])
     for name, before in upstream.items():
         if before:
-            operators[name].set_upstream([operators[other] for other in before])
+            first[name].set_upstream([operators[other] for other in before])
     dag.params = params_of(pipeline)  # now, as Airflow copies what is there into each task
     dag.validate()
     return dag
@@ -206,27 +209,22 @@ class _Problem(BaseOperator):
 
 def _operator(step: Step, pipeline: Pipeline, workspace: str | Path | None, place: Workspace, dag: DAG) -> StepOperator:
     settings = place.settings_of(pipeline, step)
-    return StepOperator(
-        task_id=step.name,
-        step=step,
-        pipeline=pipeline,
-        folder=pipeline.folder,
-        workspace=workspace,
-        dag=dag,
-        trigger_rule="none_failed",
-        doc_md=f"{step.description}\n\n{_WHERE_TO_LOOK}".strip(),
-        task_display_name=step.display_name or step.name,
-        on_success_callback=callback(step.on_success),
-        on_failure_callback=callback(step.on_failure),
-        on_retry_callback=callback(step.on_retry),
-        **_given(
-            retries=settings.retries,
-            retry_delay=settings.retry_delay,
-            execution_timeout=settings.timeout,
-            pool=step.pool,
-            priority_weight=step.priority,
-        ),
-    )
+    of_step: dict[str, Any] = {
+        "task_id": step.name,
+        "folder": pipeline.folder,
+        "workspace": workspace,
+        "trigger_rule": "none_failed",
+        "doc_md": f"{step.description}\n\n{_WHERE_TO_LOOK}".strip(),
+        "task_display_name": step.display_name or step.name,
+        "on_success_callback": callback(step.on_success),
+        "on_failure_callback": callback(step.on_failure),
+        "on_retry_callback": callback(step.on_retry),
+        **_given(retries=settings.retries, retry_delay=settings.retry_delay, priority_weight=step.priority),
+    }
+    of_run = _given(execution_timeout=settings.timeout, pool=step.pool)
+    if helpers_of(step):
+        return sweep_tasks(Planned(step, pipeline, workspace), dag, of_step, of_run)
+    return StepOperator(step=step, pipeline=pipeline, dag=dag, **of_step, **of_run)
 
 
 def schedule_of(pipeline: Pipeline) -> Any:  # noqa: ANN401 -- everything DAG(schedule=) takes

@@ -17,8 +17,10 @@ Every message says what is wrong, what was given, and what to do::
      |   +- ClaimLostError         somebody else has taken over what a step was computing
      |   +- RecordFormatError      an entry that a newer version wrote, or that is damaged
      +- AirflowError               a local Airflow that does not start, has ended, or refuses a request
+     +- TrackingError              an MLflow server that does not answer, or refuses
      +- PlanError                  a run whose plan is missing or does not fit the step
      +- StepError                  a step that did not succeed
+         +- ConditionError         its run_if cannot be worked out
          +- CommandFailedError     its command ended with an exit code or a signal
          +- OutputMissingError     its command succeeded and left a declared output unwritten
          +- InputModifiedError     its command wrote into its inputs
@@ -148,12 +150,20 @@ class AirflowError(MlpipeError):
         super().__init__(message)
 
 
+class TrackingError(MlpipeError):
+    """An MLflow server that does not answer, or refuses what it is told; it never fails a step."""
+
+
 class PlanError(MlpipeError):
     """A run whose plan is missing or does not fit the step."""
 
 
 class StepError(MlpipeError):
     """A step that did not succeed."""
+
+
+class ConditionError(StepError):
+    """A step whose ``run_if`` cannot be worked out: it names a metric that was not logged, say."""
 
 
 class CommandFailedError(StepError):

@@ -17,7 +17,9 @@ from airflow_mlpipe.definitions import (
     CommandStep,
     DataTransferStep,
     Environment,
+    EstimatorStep,
     LocalCompute,
+    MpiStep,
     Pipeline,
     PipelineParameter,
     PythonScriptStep,
@@ -27,6 +29,8 @@ from airflow_mlpipe.definitions import (
 from airflow_mlpipe.exceptions import ParameterError, StoreUnreachableError
 from airflow_mlpipe.operators.run_context import utc_text
 from airflow_mlpipe.planning.bind import Values
+from airflow_mlpipe.resolving.environments import to_lock
+from airflow_mlpipe.resolving.locks import lock_environments
 from airflow_mlpipe.store import attempts
 from tests.resolving.projects import Project
 from tests.reuse.engine import Engine
@@ -50,6 +54,7 @@ def project(tmp_path):
         compute={"other": LocalCompute()},
         environments={"fast": Environment(variables={"MODE": "fast"})},
         datastores={"landing": {"url": str(tmp_path / "project" / "data")}},
+        frameworks={"six": {"requirements": "six=={version}"}},
     )
     project = Project(tmp_path / "project", workspace)
     project.write("src/train.py", "import helper\n")
@@ -80,10 +85,15 @@ COMMAND = {
     "parameters": {"rounds": 3},
     "environment": Environment(variables={"MODE": "fast"}),
 }
+ESTIMATOR = {**SCRIPT, "entry_script": SCRIPT["script_name"], "framework": "six"}
+del ESTIMATOR["script_name"]
+RANKS = {**SCRIPT, "process_count_per_node": 2}
 TRANSFER = {"name": "copy", "source": "data/raw.csv", "destination": "landed/raw.csv"}
 STEPS = {
     "script": (PythonScriptStep, SCRIPT),
     "command": (CommandStep, COMMAND),
+    "estimator": (EstimatorStep, ESTIMATOR),
+    "mpi": (MpiStep, RANKS),
     "transfer": (DataTransferStep, TRANSFER),
 }
 
@@ -93,6 +103,7 @@ COUNTS_NOT = {
     "display_name": "Train!",
     "compute": "other",
     "run_after": ["before"],
+    "run_if": "${{ steps.before.metrics.auc > 0.9 and parameters.c < 3 }}",
     "allow_reuse": False,
     "retries": 3,
     "retry_delay": timedelta(minutes=1),
@@ -131,6 +142,28 @@ COUNTS = {
 }
 """Another value for each field that says what a step makes of what."""
 
+COUNTS["estimator"] = {
+    **{name: value for name, value in COUNTS["script"].items() if name != "script_name"},
+    "entry_script": "helper.py",
+    "framework": "tensorflow",
+    "framework_version": "1.16.0",
+    "requirements": ["idna==3.7"],
+    "distribution": {"kind": "mpi", "processes_per_node": 2},
+}
+COUNTS["mpi"] = {
+    **{name: value for name, value in COUNTS["script"].items() if name != "code"},
+    "command": ["echo", "${{ inputs.data }}"],
+    "process_count_per_node": 4,
+    "options": ["--oversubscribe"],
+    "hostfile": "notes.txt",
+    "outputs_of": "each",
+}
+TOGETHER = {("mpi", "command"): {"script_name": None, "arguments": []}}
+"""What else must be said otherwise with a field."""
+
+COUNTS_ON_A_CLUSTER = {"mpi": {"node_count"}}
+"""Fields whose other values need a Kubernetes target; `tests/planning/test_distributed.py` has them."""
+
 COUNTS_NOT_OF_TRANSFERS = {"environment": Environment(variables={"MODE": "slow"})}
 
 
@@ -147,13 +180,15 @@ def key(project, kind="script", pipeline=None, values=VALUES, **fields):
     step = cls(**{**given, **fields})
     before = CommandStep(name="before", command="true")
     made = project.pipeline(before, step, **{"parameters": {"c": 1.0}, **(pipeline or {})})
+    if {"framework_version", "requirements"} & fields.keys():
+        lock_environments(project.root, [to_lock(project.workspace.environment_of(made, step), project.root)])
     return project.fingerprint(made, step.name, values)
 
 
 @pytest.mark.parametrize("kind", STEPS)
 def test_rule_3_each_field_of_a_step_either_counts_or_does_not(kind):
     fields = set(STEPS[kind][0].model_fields) - {"kind"}
-    assert set(COUNTS[kind]) | set(excluded(kind)) == fields
+    assert set(COUNTS[kind]) | set(excluded(kind)) | COUNTS_ON_A_CLUSTER.get(kind, set()) == fields
     assert not set(COUNTS[kind]) & set(excluded(kind))
 
 
@@ -164,7 +199,8 @@ def test_rule_3_what_says_where_and_when_a_step_runs_is_not_in_the_fingerprint(p
 
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in STEPS for field in COUNTS[kind]])
 def test_rule_2_what_says_what_a_step_makes_is_in_the_fingerprint(project, kind, field):
-    assert key(project, kind, **{field: COUNTS[kind][field]}) != key(project, kind)
+    fields = {field: COUNTS[kind][field], **TOGETHER.get((kind, field), {})}
+    assert key(project, kind, **fields) != key(project, kind)
 
 
 def test_rule_2_what_kind_of_step_it_is_counts(project):

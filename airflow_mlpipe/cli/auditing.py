@@ -58,8 +58,9 @@ def _chosen(decisions: Sequence[Decision], sample: int | None) -> Sequence[Decis
 
 def _cannot_run(site: Site, decision: Decision) -> str | None:
     spec = decision.spec
-    if spec.kind == "data_transfer":
-        return "a transfer makes no outputs of its own"
+    if spec.kind == "data_transfer" or spec.is_composite:
+        what = "a transfer makes" if spec.kind == "data_transfer" else "its trials or mini-batches run, and it makes"
+        return f"{what} no outputs of its own"
     if decision.found and decision.found.evicted:
         return "its outputs were evicted, and only their digests are known"
     if spec.environment.secrets:

@@ -97,6 +97,8 @@ def _now(step: StepReport) -> str:
             return f"depends {why(step)}"
         case "reuse":
             return f"it would be reused, {why(step)}"
+        case "not_run":
+            return f"it would not run, {why(step)}"
     return "it would run, because"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_mlpipe.cli.report import of_run
 from airflow_mlpipe.cli.show import why
 from airflow_mlpipe.cli.table import duration
+from airflow_mlpipe.planning.explain import summary
 from airflow_mlpipe.resolving.planner import RunPlan
 from airflow_mlpipe.store import runs
 
@@ -58,6 +59,9 @@ class Progress:
             self._done = {*self._plan.reused()}
             if self._done:
                 self._screen.line(f"{len(self._done)} of {len(self._plan.tasks)} steps are reused")
+            for step, decision in self._plan.not_run().items():
+                self._done.add(step)
+                self._screen.line(f"{step} not run: {summary(decision.reasons)}")
 
     def log(self, line: str) -> None:
         """Write a line of the log."""
@@ -73,6 +77,10 @@ class Progress:
             self._screen.status(f"{len(self._done)} of {len(self._plan.tasks)} done   {running}")
 
     def _step_ends(self, task: str, state: str) -> None:
+        if self._plan is not None and task not in self._plan.tasks:  # one of several that a step has
+            if state == "failed":
+                self._screen.line(f"{task} failed")
+            return
         note = runs.read_note(self._store, self._pipeline, self._run, task)
         if state != "failed":
             self._done.add(task)

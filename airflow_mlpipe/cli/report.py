@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.planning.explain import Reason, dump_reasons, load_reasons
+from airflow_mlpipe.planning.gate import RUN_IF, UPSTREAM
 from airflow_mlpipe.runtime.protocol import load_output
 
 if TYPE_CHECKING:
@@ -19,15 +20,12 @@ if TYPE_CHECKING:
 ERROR = "error"
 """The component of the reason that says why a step failed."""
 
-UPSTREAM = "upstream"
-"""The component of the reason that says which step kept this one from running."""
-
 
 @dataclass(frozen=True)
 class StepReport:
     """One step of a run.
 
-    ``outcome`` is reused, ran, waited, failed or not_run; of a plan, reuse, run or depends. ``seconds`` is what the
+    ``outcome`` is reused, ran, waited, failed or not_run; of a plan, reuse, run, depends or not_run. ``seconds`` is what the
     command took, also where an earlier run's outputs were taken; None where no command has run to its end.
     """
 
@@ -51,7 +49,7 @@ class StepReport:
     @property
     def causes(self) -> tuple[Reason, ...]:
         """Why it was not reused."""
-        return tuple(reason for reason in self.reasons if reason.component not in {ERROR, UPSTREAM})
+        return tuple(reason for reason in self.reasons if reason.component not in {ERROR, UPSTREAM, RUN_IF})
 
 
 @dataclass(frozen=True)
@@ -123,17 +121,28 @@ def of_run(plan: RunPlan, notes: Mapping[str, Mapping[str, Any]], errors: Mappin
     """
     steps: dict[str, StepReport] = {}
     for name, decision in plan.decisions.items():
-        if name in notes:
+        if name in notes and not _outdated(notes[name], plan):
             steps[name] = _noted(name, notes[name])
         elif error := (errors or {}).get(name):
             steps[name] = StepReport(name, "failed", (Reason(ERROR, error),), fingerprint=decision.fingerprint)
         elif decision.choice == "reuse" and decision.found:
             steps[name] = _with_record(name, "reused", decision, decision.found)
         else:
-            steps[name] = StepReport(name, "not_run", (), fingerprint=decision.fingerprint)
-    lost = {name for name, step in steps.items() if step.outcome in {"failed", "not_run"}}
-    blamed = (_blamed(step, plan, lost) if step.outcome == "not_run" else step for step in steps.values())
+            reasons = decision.reasons if decision.choice == "not_run" else ()
+            steps[name] = StepReport(name, "not_run", reasons, fingerprint=decision.fingerprint)
+    lost = {name for name, step in steps.items() if step.outcome == "failed" or _is_lost(step)}
+    blamed = (_blamed(step, plan, lost) if _is_lost(step) else step for step in steps.values())
     return RunReport(plan.pipeline, plan.run, "failed" if lost else "success", tuple(blamed), plan.parameters)
+
+
+def _outdated(note: Mapping[str, Any], plan: RunPlan) -> bool:
+    """Say whether a step was not run by an earlier plan of the run, which says nothing of this one."""
+    return note["outcome"] == "not_run" and note.get("plan") != plan.id
+
+
+def _is_lost(step: StepReport) -> bool:
+    """Say whether a step was not run for no reason of its own: something before it failed, or the run was ended."""
+    return step.outcome == "not_run" and not step.reasons
 
 
 def _planned(decision: Decision) -> StepReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from airflow_mlpipe.cli.report import of_run
 from airflow_mlpipe.exceptions import AirflowError
 from airflow_mlpipe.resolving.decide import History
 from airflow_mlpipe.resolving.planner import RunPlan, make_plan, uses_of
+from airflow_mlpipe.resolving.tracking import Tracking
 from airflow_mlpipe.store import journal, runs
 
 if TYPE_CHECKING:
@@ -66,10 +68,15 @@ def run(project: Project, request: Request) -> Ended:
     :raises AirflowError: if Airflow fails, other than by a step that does.
     """
     planned = plan(project, request)
-    if all(decision.choice == "reuse" for decision in planned.decisions.values()):
+    if all(decision.choice in {"reuse", "not_run"} for decision in planned.decisions.values()):
         _keep(project, planned, request)
+        Tracking.of(project.site, project.pipeline, planned.run, _warn).planned(planned)
         return Ended(of_run(planned, {}))
     return _run_dag(project, request)
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _keep(project: Project, planned: RunPlan, request: Request) -> None:

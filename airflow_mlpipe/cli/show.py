@@ -7,9 +7,10 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.cli.report import UPSTREAM, place_of
+from airflow_mlpipe.cli.report import place_of
 from airflow_mlpipe.cli.table import Column, duration, size, write_table
 from airflow_mlpipe.planning.explain import summary
+from airflow_mlpipe.planning.gate import RUN_IF, UPSTREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,10 @@ _STEP = Column("step", wraps=True)
 _WHY = Column("why", wraps=True)
 _TIME = Column("time", right=True)
 _OUTPUTS = Column("outputs", wraps=True)
+_METRICS = Column("metrics", wraps=True)
+
+_WHOLE = 1e9
+"""Greater numbers are shown as powers of ten."""
 
 _AGAIN = "to have it made again, run the pipeline with --regenerate"
 
@@ -33,8 +38,11 @@ def write_json(data: Any) -> None:  # noqa: ANN401 -- any plain JSON data
 
 def write_run(report: RunReport) -> None:
     """Write the closing table of a run."""
-    rows = [[step.step, step.outcome, why(step), _time(step), outputs(step.outputs)] for step in report.steps]
-    write_table([_STEP, Column("outcome", coloured=True), _WHY, _TIME, _OUTPUTS], rows)
+    rows = [
+        [step.step, step.outcome, why(step), _time(step), outputs(step.outputs), metrics(step.metrics)]
+        for step in report.steps
+    ]
+    write_table([_STEP, Column("outcome", coloured=True), _WHY, _TIME, _OUTPUTS, _METRICS], rows)
     sys.stdout.write(f"\n{closing_line(report)}\n")
 
 
@@ -42,7 +50,9 @@ def write_plan(report: RunReport) -> None:
     """Write what a run would do."""
     rows = [[step.step, step.outcome, why(step)] for step in report.steps]
     write_table([_STEP, Column("decision", coloured=True), _WHY], rows)
-    counts = _counts(report, {"reuse": "to reuse", "run": "to run", "depends": "to be decided later"})
+    counts = _counts(
+        report, {"reuse": "to reuse", "run": "to run", "depends": "to be decided later", "not_run": "not to run"}
+    )
     sys.stdout.write(f"\n{report.pipeline}: {counts}\n")
 
 
@@ -74,9 +84,10 @@ def why(step: StepReport) -> str:
         case "failed":
             return _first_line(step.error or "it failed")
         case "not_run":
-            return "; ".join(reason.what for reason in step.reasons if reason.component == UPSTREAM)
+            return "; ".join(reason.what for reason in step.reasons if reason.component in {RUN_IF, UPSTREAM})
         case "depends":
-            return "on " + ", ".join(step.depends_on)
+            refused = "".join(f"; {reason.what}" for reason in step.reasons if reason.component == RUN_IF)
+            return "on " + ", ".join(step.depends_on) + refused
         case _:
             return summary(step.causes)
 
@@ -96,6 +107,15 @@ def when(run: str) -> str:
 def outputs(named: Mapping[str, OutputRef]) -> str:
     """Return outputs in one line, each with its size."""
     return ", ".join(f"{name} ({_amount(output)})" for name, output in named.items())
+
+
+def metrics(named: Mapping[str, float]) -> str:
+    """Return metrics in one line: whole numbers as they are, others rounded."""
+    return ", ".join(f"{name} {_number(value)}" for name, value in named.items())
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) and abs(value) < _WHOLE else f"{value:.4g}"
 
 
 def _first_line(error: str) -> str:

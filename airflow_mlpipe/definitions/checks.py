@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_mlpipe.definitions.conditions import Kind, check_kinds
 from airflow_mlpipe.definitions.data import DataLink, ModuleInput, StepOutput
 from airflow_mlpipe.definitions.destinations import place_faults
-from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean, shown
+from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, shown
 from airflow_mlpipe.definitions.graph import cycle_of, edges_of
+from airflow_mlpipe.definitions.parallel import helpers_of
 from airflow_mlpipe.definitions.schedule import uses_assets
 from airflow_mlpipe.definitions.steps import DataTransferStep
+from airflow_mlpipe.definitions.sweep import swept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,7 @@ def pipeline_faults(pipeline: Pipeline) -> Iterator[Fault]:
         yield from _bindings(step, steps)
         yield from _order(step, steps)
         yield from _values(step, pipeline)
+        yield from _condition(step, steps, pipeline)
     yield from _circle(pipeline)
     yield from place_faults(pipeline)
 
@@ -46,6 +50,11 @@ def _reserved(pipeline: Pipeline) -> Iterator[Fault]:
     for step in pipeline.steps:
         if step.name == FIRST_TASK:
             message = "is the name of the task that every pipeline begins with"
+            yield Fault(("steps", step.name), message, "Choose another name", step.name, at_key=True)
+    helpers = {task: step.name for step in pipeline.steps for task in helpers_of(step)}
+    for step in pipeline.steps:
+        if step.name in helpers:
+            message = f"is the name of a task that the step {helpers[step.name]} has"
             yield Fault(("steps", step.name), message, "Choose another name", step.name, at_key=True)
 
 
@@ -90,9 +99,35 @@ def _order(step: Step, steps: dict[str, Step]) -> Iterator[Fault]:
             yield Fault(path, "names a step that does not exist", remedy, shown(name), about=("steps", name))
 
 
+_KINDS: dict[str, Kind] = {"string": "text", "number": "number", "integer": "number", "boolean": "truth"}
+
+
+def _condition(step: Step, steps: dict[str, Step], pipeline: Pipeline) -> Iterator[Fault]:
+    if step.condition is None:
+        return
+    path = _at(step, ("run_if",))
+    for metric in step.condition.metrics:
+        if metric.step not in steps:
+            remedy = did_you_mean(metric.step, [other for other in steps if other != step.name], "steps.")
+            yield Fault(path, "names a step that does not exist", remedy, str(metric), about=("steps", metric.step))
+        elif isinstance(steps[metric.step], DataTransferStep):
+            message = f"names a metric of {metric.step}, and a data transfer logs none"
+            yield Fault(path, message, "Name a step whose script logs it", str(metric))
+    for name in step.condition.parameters:
+        if name not in pipeline.parameters:
+            remedy = did_you_mean(name, pipeline.parameters, "parameters.")
+            message = "names a parameter that the pipeline does not have"
+            yield Fault(path, message, remedy, f"parameters.{name}", about=("parameters", name))
+    declared = ((name, _KINDS.get(given.type)) for name, given in pipeline.parameters.items())
+    try:
+        check_kinds(step.condition, {name: kind for name, kind in declared if kind})
+    except Refused as error:
+        yield from (fault.below(*path) for fault in error.faults)
+
+
 def _values(step: Step, pipeline: Pipeline) -> Iterator[Fault]:
-    own = set(step.parameters)
-    used = list(step.parameters)
+    own = {*step.parameters, *swept(step)}
+    used = [*step.parameters, *swept(step)]
     for path, ref in step.references():
         if ref.kind == "run" and ref.name != "run_after" and uses_assets(pipeline.schedule):
             message = "is not there in runs that assets start"

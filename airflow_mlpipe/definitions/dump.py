@@ -13,10 +13,13 @@ import yaml
 from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.compute import DockerCompute, KubernetesCompute, LocalCompute
 from airflow_mlpipe.definitions.data import DataReference, ModuleInput, StepOutput
+from airflow_mlpipe.definitions.estimator import EstimatorStep
 from airflow_mlpipe.definitions.expressions import Ref
 from airflow_mlpipe.definitions.modulestep import ModuleStep
+from airflow_mlpipe.definitions.mpi import MpiStep
 from airflow_mlpipe.definitions.schedule import AssetAll, AssetAny, Schedule
-from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep, StepBase
+from airflow_mlpipe.definitions.stepbase import StepBase
+from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep
 from airflow_mlpipe.definitions.values import duration_text
 
 _PLAIN_ASSET = re.compile(r"""[^\s()&|"']+\Z""")
@@ -27,6 +30,8 @@ _OF_A_KIND = (
     PythonScriptStep,
     CommandStep,
     DataTransferStep,
+    EstimatorStep,
+    MpiStep,
     ModuleStep,
     LocalCompute,
     DockerCompute,

@@ -69,7 +69,7 @@ class Environment(Definition):
         return [
             *self._variable_faults(),
             *self._secret_faults(),
-            *self._requirement_faults(),
+            *requirement_faults(self.requirements),
             *self._image_faults(),
         ]
 
@@ -98,13 +98,6 @@ class Environment(Definition):
             yield Fault(("image",), "means nothing to a local target", "", shown(self.image))
         elif self.build is not None and (self.build.apt or not (self.requirements or self.requirements_file)):
             yield Fault(("build",), "means nothing to a local target", "", shown(self.build.base))
-
-    def _requirement_faults(self) -> list[Fault]:
-        return [
-            Fault(("requirements", index), "is not a requirement", remedy, shown(line))
-            for index, line in enumerate(self.requirements)
-            if (remedy := _requirement_remedy(line))
-        ]
 
     def _variable_faults(self) -> list[Fault]:
         faults = []
@@ -144,6 +137,15 @@ class Environment(Definition):
         if self.python is None or "/" not in self.python:
             return self.python
         return str(folder / Path(self.python).expanduser())
+
+
+def requirement_faults(requirements: Iterable[str]) -> list[Fault]:
+    """Return what is wrong with the lines of requirements."""
+    return [
+        Fault(("requirements", index), "is not a requirement", remedy, shown(line))
+        for index, line in enumerate(requirements)
+        if (remedy := _requirement_remedy(line))
+    ]
 
 
 def _requirement_remedy(line: str) -> str:

@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_mlpipe.definitions.conditionnodes import Metric
+from airflow_mlpipe.definitions.conditions import both, constant_text
 from airflow_mlpipe.definitions.data import DataReference, InputBinding, ModuleInput, PipelineData, Place, StepOutput
 from airflow_mlpipe.definitions.environment import Environment
 from airflow_mlpipe.definitions.expressions import Ref, parse, refs
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, shown
+from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, refuse, shown
 from airflow_mlpipe.definitions.steps import DataTransferStep
+from airflow_mlpipe.definitions.sweep import swept
 from airflow_mlpipe.exceptions import ParameterError
 
 if TYPE_CHECKING:
@@ -114,6 +117,7 @@ class _Use:
         changed["environment"] = self._environment(step, changed)
         changed["labels"] = {**self.use.labels, **step.labels}
         changed["resources"] = step.resources or self.use.resources
+        changed["run_if"] = both(self.use.run_if, self._run_if(step))
         changed["allow_reuse"] = step.allow_reuse and self.use.allow_reuse
         if isinstance(step, DataTransferStep):
             changed["source"] = self._bound(step.source)
@@ -131,6 +135,25 @@ class _Use:
         if not _needs(placed, within=self.use.name):
             placed = placed.model_copy(update={"run_after": (*placed.run_after, *self.use.run_after)})
         return placed
+
+    def _run_if(self, step: AnyStep) -> str | None:
+        def metric(named: Metric) -> Metric:
+            return Metric(self._name(named.step), named.name)
+
+        return step.condition.rewritten(metric, self._in_condition) if step.condition else None
+
+    def _in_condition(self, name: str) -> str:
+        """Return what a condition says in the place of a parameter of the module."""
+        given = self._given(name)
+        parts = parse(given) if isinstance(given, str) else ()
+        match parts:
+            case (Ref(kind="parameters") as ref,):
+                return f"parameters.{ref.name}"
+            case _ if given is None or any(isinstance(part, Ref) for part in parts):
+                message = f"stands in a condition of the module {self.module.name}, which cannot hold this"
+                remedy = "Give a value, or one parameter: ${{ parameters.<name> }}"
+                raise refuse(message, remedy, given, ("parameters", name))
+        return constant_text(given)
 
     def _environment(self, step: AnyStep, changed: dict[str, Any]) -> object:
         environment = step.environment
@@ -167,7 +190,7 @@ class _Use:
     def _parameters(self, step: AnyStep) -> dict[str, Scalar]:
         own = {name: self._value(value) for name, value in step.parameters.items()}
         used = [ref.name for path, ref in step.references() if ref.kind == "parameters" and path[0] != "parameters"]
-        return {**{name: self._given(name) for name in dict.fromkeys(used) if name not in own}, **own}
+        return {**{name: self._given(name) for name in dict.fromkeys(used) if name not in (*own, *swept(step))}, **own}
 
     def _given(self, name: str) -> Scalar:
         parameter = self.module.parameters[name]
@@ -196,7 +219,7 @@ class _Use:
 def _needs(step: AnyStep, within: str = "") -> set[str]:
     """Return the steps a step needs, or only those of one module step."""
     bound = [given.step for given in step.inputs.values() if isinstance(given, StepOutput)]
-    names = {*bound, *step.run_after}
+    names = {*bound, *step.run_after, *(step.condition.steps if step.condition else ())}
     return {name for name in names if name.startswith(f"{within}.")} if within else names
 
 

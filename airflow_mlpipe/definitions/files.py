@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.definitions.environment import Environment
 from airflow_mlpipe.definitions.faults import Fault, nearest
-from airflow_mlpipe.definitions.steps import PythonScriptStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +32,8 @@ def file_faults(pipeline: Pipeline) -> Iterator[Fault]:
             seen[directory] = directory.is_dir()
         if not seen[directory]:
             yield _no_directory(directory, (*at, "source_directory"))
-        elif isinstance(step, PythonScriptStep) and not (directory / step.script_name).is_file():
-            yield _no_script(step, directory)
+        else:
+            yield from _missing(step, directory)
 
 
 def _requirements(environment: object, folder: Path, at: tuple[str, ...]) -> Iterator[Fault]:
@@ -56,11 +55,12 @@ def _no_directory(directory: Path, path: tuple[str, ...]) -> Fault:
     return Fault(path, f"is not there: {directory}", remedy, directory.name)
 
 
-def _no_script(step: Step, directory: Path) -> Fault:
-    name = step.script_name if isinstance(step, PythonScriptStep) else ""
-    return Fault(
-        ("steps", step.name, "script_name"), f"is not there: {directory / name}", _suggestion(name, directory), name
-    )
+def _missing(step: Step, directory: Path) -> Iterator[Fault]:
+    for field in (step.script_field, "hostfile"):
+        name = None if field is None else getattr(step, field, None)
+        if name is not None and not (directory / name).is_file():
+            message = f"is not there: {directory / name}"
+            yield Fault(("steps", step.name, str(field)), message, _suggestion(name, directory), name)
 
 
 def _suggestion(name: str, directory: Path) -> str:

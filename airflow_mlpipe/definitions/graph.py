@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def edges(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
-    """Return for each step the steps it needs: those whose data it reads, then those it runs after, each once."""
+    """Return for each step the steps it needs, each once: whose data it reads, those it runs after or judges by."""
     return edges_of(pipeline.steps)
 
 
@@ -27,6 +27,7 @@ def edges_of(steps: Iterable[Step]) -> dict[str, tuple[str, ...]]:
                 [
                     *(bound.step for bound in step.inputs.values() if isinstance(bound, StepOutput)),
                     *step.run_after,
+                    *(step.condition.steps if step.condition else ()),
                 ]
             )
         )

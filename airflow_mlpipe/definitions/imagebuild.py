@@ -79,3 +79,22 @@ class ImageBuild(Definition):
         if self.repository is not None and not _REPOSITORY.match(self.repository):
             remedy = "Write team/name, in lower case, without registry and tag"
             yield Fault(("repository",), "is no name of a repository", remedy, shown(self.repository))
+
+
+class ImageRegistry(Definition):
+    """Where images that `mlpipe build` makes are pushed to."""
+
+    prefix: str
+    """The registry and the beginning of the repository: `registry.example.com/team`."""
+    connection: str | None = None
+    """The id of the Airflow connection (of type docker) with its login."""
+
+    @classmethod
+    def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
+        """Allow the prefix alone."""
+        return {"prefix": data} if isinstance(data, str) else data
+
+    def wrong(self) -> Iterable[Fault]:
+        """Return what is wrong beyond the single fields."""
+        if remedy := repository_remedy(self.prefix):
+            yield Fault(("prefix",), "is no place for images", remedy, shown(self.prefix))

@@ -8,24 +8,35 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import ValidationError
 
 from airflow_mlpipe.definitions.base import build
+from airflow_mlpipe.definitions.estimator import EstimatorStep
 from airflow_mlpipe.definitions.faults import Fault, Path, Refused, did_you_mean, faults_of, nearest, refuse, shown
 from airflow_mlpipe.definitions.modulestep import ModuleStep
+from airflow_mlpipe.definitions.mpi import MpiStep
 from airflow_mlpipe.definitions.steps import CommandStep, DataTransferStep, PythonScriptStep
 
 if TYPE_CHECKING:
     from airflow_mlpipe.definitions.sequence import Listed
 
-AnyStep: TypeAlias = PythonScriptStep | CommandStep | DataTransferStep | ModuleStep
+AnyStep: TypeAlias = PythonScriptStep | CommandStep | EstimatorStep | MpiStep | DataTransferStep | ModuleStep
 """A step as it is written."""
 
-KINDS: dict[str, type[PythonScriptStep | CommandStep | DataTransferStep | ModuleStep]] = {
+KINDS: dict[str, type[AnyStep]] = {
     "python_script": PythonScriptStep,
     "command": CommandStep,
+    "estimator": EstimatorStep,
+    "mpi": MpiStep,
     "data_transfer": DataTransferStep,
     "module": ModuleStep,
 }
-LATER = ("estimator", "mpi")
-_TELLING = {"script_name": "python_script", "command": "command", "source": "data_transfer", "module": "module"}
+_TELLING = {
+    "entry_script": "estimator",
+    "node_count": "mpi",
+    "process_count_per_node": "mpi",
+    "script_name": "python_script",
+    "command": "command",
+    "source": "data_transfer",
+    "module": "module",
+}
 """The field that tells a kind where it is not said, or wrongly."""
 
 
@@ -51,9 +62,6 @@ def _kind_fault(kind: object, given: Mapping[str, object]) -> Fault:
     if kind is None:
         remedy = f"Write kind: {likely}" if likely else "Write kind: and one of " + ", ".join(KINDS)
         return Fault(("kind",), "is missing", remedy, better=likely)
-    if kind in LATER:
-        message = "is not available yet in this version"
-        return Fault(("kind",), message, "Use python_script or command", shown(kind), better=likely)
     return Fault(("kind",), "is no kind of step", did_you_mean(kind, KINDS), shown(kind), better=likely)
 
 

@@ -17,6 +17,7 @@ from airflow_mlpipe.definitions.kinds import AnyStep, step_of, steps_of
 from airflow_mlpipe.definitions.modulestep import ModuleStep
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 from airflow_mlpipe.definitions.sequence import listed
+from airflow_mlpipe.definitions.sweep import swept
 from airflow_mlpipe.definitions.values import PortName, StepName
 
 
@@ -156,11 +157,17 @@ class Module(Definition):
     def _parameter_faults(self) -> Iterator[Fault]:
         for step in self.inner:
             for path, ref in step.references():
-                own = step.parameters if path[0] != "parameters" else {}
+                own = (*step.parameters, *swept(step)) if path[0] != "parameters" else ()
                 if ref.kind == "parameters" and ref.name not in own and ref.name not in self.parameters:
                     remedy = did_you_mean(ref.name, [*self.parameters, *own], "parameters.")
                     message = "names a parameter that the module does not declare"
                     yield Fault((*self._path(step), *path), message, remedy, str(ref), about=("parameters", ref.name))
+            for name in step.condition.parameters if step.condition else ():
+                if name not in self.parameters:
+                    remedy = did_you_mean(name, self.parameters, "parameters.")
+                    message = "names a parameter that the module does not declare"
+                    given = f"parameters.{name}"
+                    yield Fault((*self._path(step), "run_if"), message, remedy, given, about=("parameters", name))
 
 
 def chosen(versions: Iterable[Module], version: str | None) -> Module | None:

@@ -11,8 +11,8 @@ from airflow_mlpipe.definitions import ports
 from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.data import PipelineData  # noqa: TC001 -- pydantic reads it
 from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, refs
-from airflow_mlpipe.definitions.steps import Inputs, Outputs, StepBase
-from airflow_mlpipe.definitions.values import PortName, Value  # noqa: TC001 -- pydantic reads them
+from airflow_mlpipe.definitions.stepbase import Inputs, Outputs, StepBase
+from airflow_mlpipe.definitions.values import PortName, Value
 
 if TYPE_CHECKING:
     from airflow_mlpipe.definitions.faults import Fault, Path

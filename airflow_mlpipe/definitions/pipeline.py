@@ -19,7 +19,8 @@ from airflow_mlpipe.definitions.modules import ModuleFolders
 from airflow_mlpipe.definitions.parameter import PipelineParameter
 from airflow_mlpipe.definitions.schedule import ScheduleField
 from airflow_mlpipe.definitions.sequence import StepSequence
-from airflow_mlpipe.definitions.steps import EnvironmentField, Step, StepBase
+from airflow_mlpipe.definitions.stepbase import EnvironmentField, StepBase
+from airflow_mlpipe.definitions.steps import Step
 from airflow_mlpipe.definitions.values import Count, DottedName, Duration, Moment, PortName, StepName
 from airflow_mlpipe.fingerprint import fingerprint
 

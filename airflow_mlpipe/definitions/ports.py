@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
@@ -140,12 +140,20 @@ def _same(given: object, item: object) -> bool:
     return given == item or (isinstance(given, NamedData) and given.data is item)
 
 
+def with_counts(given: Given, fields: Iterable[str]) -> dict[str, Any]:
+    """Return what a user gave, with the parameter objects in some fields as the expressions that name them."""
+    known = Ports(None, None)
+    return {**given, **{field: known.text(given[field], (field,)) for field in fields if field in given}}
+
+
 def parameters_in(step: Given) -> tuple[PipelineParameter, ...]:
     """Return the parameter objects among what a user gave for a step."""
-    given: list[object] = []
+    given: list[object] = [value for value in step.values() if isinstance(value, PipelineParameter)]
     for field in ("arguments", "command"):
         given += step[field] if isinstance(step.get(field), list | tuple) else []
-    given += step["parameters"].values() if isinstance(step.get("parameters"), Mapping) else []
+    for field in ("parameters", "distribution"):
+        inner = step.get(field)
+        given += inner.values() if isinstance(inner, Mapping) else getattr(inner, "given_parameters", ())
     return tuple(item for item in given if isinstance(item, PipelineParameter))
 
 

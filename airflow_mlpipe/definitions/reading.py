@@ -26,7 +26,7 @@ D = TypeVar("D", bound=Definition)
 
 MAX_LOOKS = 10
 
-_STAND_INS = {"script_name": "missing.py", "command": "true"}
+_STAND_INS = {"script_name": "missing.py", "entry_script": "missing.py", "command": "true"}
 """What stands in for a required field while the rest of its step is looked at."""
 
 

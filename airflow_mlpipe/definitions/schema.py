@@ -92,9 +92,12 @@ _WRITTEN: dict[str, Schema] = {
     },
     "PythonScriptStep": _PORTS,
     "CommandStep": _PORTS,
+    "EstimatorStep": _PORTS,
+    "MpiStep": _PORTS,
     "ModuleStep": _PORTS,
     "DataTransferStep": {"source": _ref("Input"), "destination": _either(_TEXT, _ref("Destination"))},
     "Environment": {"requirements": _either(_NAMES, _TEXT)},
+    "Framework": {"requirements": _either(_NAMES, _TEXT), "packages": _either(_NAMES, _TEXT)},
     "Schedule": {
         **dict.fromkeys(("weeks", "days", "hours", "minutes", "seconds"), _AMOUNT),
         **{
@@ -106,6 +109,7 @@ _WRITTEN: dict[str, Schema] = {
         "datastores": _named(_either(_TEXT, _ref("Datastore"))),
         "compute": _named(_by_kind(compute.KINDS)),
         "environments": _named(_either(_ref("Environment"), _NULL)),
+        "frameworks": _named(_either(_ref("Framework"), _NULL)),
     },
 }
 """What YAML allows beside the form that the classes hold."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_mlpipe.definitions.faults import Path, did_you_mean, refuse
-from airflow_mlpipe.definitions.steps import StepBase
+from airflow_mlpipe.definitions.stepbase import StepBase
 
 
 class StepSequence:

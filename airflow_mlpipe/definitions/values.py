@@ -173,6 +173,17 @@ def _scalar(value: object) -> object:
     raise refuse(message, "Give one value, in quotes where it is a text", value)
 
 
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]*(\.\*)?\Z")
+
+
+def _version(value: object) -> object:
+    value = _argument(value)
+    if value is not None and not (isinstance(value, str) and _VERSION.match(value)):
+        message = "is no version"
+        raise refuse(message, "Write its numbers alone, in quotes, such as '1.7.2'", value)
+    return value
+
+
 def _argument(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
@@ -187,6 +198,8 @@ Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_aware)]
 InsidePath = Annotated[str, AfterValidator(_inside)]
 Count = Annotated[StrictInt, Field(ge=0)]
 Value = Annotated[Scalar, BeforeValidator(_scalar)]
+VersionField = Annotated[str | None, BeforeValidator(_version, json_schema_input_type=str | int | float | None)]
+"""The version of a package; a number is taken as it is written."""
 Argument = Annotated[str, BeforeValidator(_argument, json_schema_input_type=str | int | float)]
 """One element of a command line; a number is taken as it is written."""
 

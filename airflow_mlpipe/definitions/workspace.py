@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +23,19 @@ from airflow_mlpipe.definitions.compute import (
 from airflow_mlpipe.definitions.data import Datastore, Destination, Place, StepOutput
 from airflow_mlpipe.definitions.destinations import Spot, canonical, destination_of, place_faults
 from airflow_mlpipe.definitions.environment import Environment
+from airflow_mlpipe.definitions.estimator import EstimatorStep
 from airflow_mlpipe.definitions.faults import Fault, did_you_mean, nearest, shown
 from airflow_mlpipe.definitions.faults import Path as FaultPath
-from airflow_mlpipe.definitions.imagebuild import repository_remedy
+from airflow_mlpipe.definitions.frameworks import FRAMEWORKS, Framework, of_workspace
+from airflow_mlpipe.definitions.imagebuild import ImageRegistry
 from airflow_mlpipe.definitions.imagefaults import image_faults
+from airflow_mlpipe.definitions.locations import holds, refuse_empty, uri
+from airflow_mlpipe.definitions.mlflow import MlflowTracking, tracking
 from airflow_mlpipe.definitions.modules import ModuleFolders
-from airflow_mlpipe.definitions.steps import DataTransferStep, EnvironmentField, Step
+from airflow_mlpipe.definitions.placing import distribution_faults
+from airflow_mlpipe.definitions.software import equipped, software_faults
+from airflow_mlpipe.definitions.stepbase import EnvironmentField
+from airflow_mlpipe.definitions.steps import DataTransferStep, Step
 from airflow_mlpipe.definitions.values import Count, Duration, StepName, climbs, is_empty
 from airflow_mlpipe.exceptions import DataError, DefinitionError, Problem
 from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
@@ -41,8 +46,6 @@ if TYPE_CHECKING:
     from airflow_mlpipe.definitions.pipeline import Pipeline
 
 T = TypeVar("T")
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 FILE_NAME = "mlpipe.yaml"
 
@@ -66,25 +69,6 @@ def _named(cls: type[Definition]) -> Callable[[object], object]:
         return build(cls, {} if value is None else value).model_copy(update={"name": name})
 
     return lambda value: ports.each(value, make)
-
-
-class ImageRegistry(Definition):
-    """Where images that `mlpipe build` makes are pushed to."""
-
-    prefix: str
-    """The registry and the beginning of the repository: `registry.example.com/team`."""
-    connection: str | None = None
-    """The id of the Airflow connection (of type docker) with its login."""
-
-    @classmethod
-    def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
-        """Allow the prefix alone."""
-        return {"prefix": data} if isinstance(data, str) else data
-
-    def wrong(self) -> Iterable[Fault]:
-        """Return what is wrong beyond the single fields."""
-        if remedy := repository_remedy(self.prefix):
-            yield Fault(("prefix",), "is no place for images", remedy, shown(self.prefix))
 
 
 def _registry(value: object) -> object:
@@ -123,10 +107,16 @@ class Workspace(Definition):
         default_factory=dict
     )
     """Environments by name."""
+    frameworks: Annotated[dict[StepName, Framework], BeforeValidator(of_workspace)] = Field(default_factory=dict)
+    """What estimators need, by the name of their framework, beside the frameworks that are always there or in their place."""
     registry: Annotated[
         ImageRegistry | None, BeforeValidator(_registry, json_schema_input_type=ImageRegistry | str | None)
     ] = None
     """Where images that `mlpipe build` makes are pushed to; they stay in the engine where it is not given."""
+    mlflow: Annotated[
+        MlflowTracking | None, BeforeValidator(tracking, json_schema_input_type=MlflowTracking | str | None)
+    ] = None
+    """The MLflow tracking server that is told of every run."""
     modules: Annotated[tuple[str, ...], BeforeValidator(_folders, json_schema_input_type=str | list[str])] = (
         "modules",
     )
@@ -201,10 +191,28 @@ class Workspace(Definition):
     def environment_of(self, pipeline: Pipeline, step: Step) -> Environment:
         """Return a step's software: as it says itself, else its pipeline, its compute target, or the defaults.
 
-        Where none of them does, it is nothing special. Its paths are absolute.
+        Where none of them does, it is nothing special. Its paths are absolute. An estimator adds what its framework needs.
 
-        :raises DefinitionError: if there is no environment of that name.
+        :raises DefinitionError: if there is no environment of that name, or no such framework.
         """
+        given = self._environment_given(pipeline, step)
+        if not isinstance(step, EstimatorStep):
+            return given
+        return equipped(given, step, self.framework_of(step), self.compute_of(pipeline, step))
+
+    def framework_of(self, step: Step) -> Framework | None:
+        """Return the framework of an estimator; None if it has none, or the step is no estimator.
+
+        :raises DefinitionError: if there is no framework of that name.
+        """
+        name = step.framework if isinstance(step, EstimatorStep) else None
+        return None if name is None else _known(self._frameworks, name, "framework")
+
+    @property
+    def _frameworks(self) -> Mapping[str, Framework]:
+        return {**FRAMEWORKS, **self.frameworks}
+
+    def _environment_given(self, pipeline: Pipeline, step: Step) -> Environment:
         for given, folder in self._environments_given(pipeline, step):
             if isinstance(given, str):
                 return _placed(_known(self.environments, given, "environment"), self.folder)
@@ -251,10 +259,10 @@ class Workspace(Definition):
             message = f"{plain} holds a password or a signature; {ELSEWHERE}"
             raise DataError(message)
         if isinstance(place, Destination):
-            _refuse_empty(text, substitute)
+            refuse_empty(text, substitute)
         if place.datastore is None:
             found = uri(path, folder)
-            if isinstance(place, Destination) and _holds(found, folder):
+            if isinstance(place, Destination) and holds(found, folder):
                 message = f"the destination {path!r} would take the place of the folder of the definition; name a file or folder in it"
                 raise DataError(message)
             return found, None
@@ -280,6 +288,7 @@ class Workspace(Definition):
             yield from self._name_faults(step, at)
             yield from self._compute_faults(pipeline, step, at)
             yield from self._data_faults(step, at)
+            yield from self._framework_faults(step, at)
             yield from self._environment_faults(pipeline, step, at)
         folder = pipeline.folder
         yield from place_faults(pipeline, lambda place: self._spot(place, folder), self._code(pipeline))
@@ -312,6 +321,8 @@ class Workspace(Definition):
             if not step.compute and not pipeline.compute:
                 yield self._not_named((*at, "compute"), str(self.defaults.compute), self.compute)
             return
+        framework = self._frameworks.get(getattr(step, "framework", None) or "")
+        yield from distribution_faults(step, target, framework.starter if framework else None, at)
         if isinstance(target, LocalCompute) and step.resources:
             message = "mean nothing to a local target"
             yield Fault((*at, "resources"), message, "Leave them out", ", ".join(step.resources), at_key=True)
@@ -340,6 +351,13 @@ class Workspace(Definition):
             remedy = f"Define it in {self._file}. {remedy}"
         return Fault(path, "is not in the workspace", remedy, shown(given))
 
+    def _framework_faults(self, step: Step, at: FaultPath) -> Iterator[Fault]:
+        name = step.framework if isinstance(step, EstimatorStep) else None
+        if name is not None and name not in self._frameworks:
+            known = did_you_mean(name, self._frameworks)
+            remedy = f"{known}{'' if known.endswith('?') else '.'} Or define it among the frameworks of the workspace"
+            yield Fault((*at, "framework"), "is no framework", remedy, shown(name))
+
     def _environment_faults(self, pipeline: Pipeline, step: Step, at: FaultPath) -> Iterator[Fault]:
         if isinstance(step, DataTransferStep):
             return
@@ -348,32 +366,12 @@ class Workspace(Definition):
         found = self.environments.get(given) if isinstance(given, str) else given
         if target is None or (isinstance(given, str) and found is None):
             return  # which is said already
-        yield from image_faults(
-            found or Environment(), target, (*at, "environment"), registry=self.registry is not None
-        )
-
-
-def uri(place: str, folder: Path) -> str:
-    """Return a URL as it is, and a path as an absolute ``file://`` URL."""
-    if _URL.match(place):
-        return place
-    return "file://" + (folder / Path(place).expanduser()).absolute().as_posix()
-
-
-def _refuse_empty(text: str, substitute: Callable[[str], str]) -> None:
-    """Refuse a destination that would be the folder around it, as a value in it is empty.
-
-    :raises DataError: then.
-    """
-    for part in text.split("/"):
-        if "${{" in part and not substitute(part).strip("/. "):
-            message = f"the destination {text!r} would be the folder around it, since {part} is {substitute(part)!r}; give a value"
-            raise DataError(message)
-
-
-def _holds(found: str, folder: Path) -> bool:
-    """Say whether a URL is that of a folder, or of one around it."""
-    return found.startswith("file://") and folder.absolute().is_relative_to(os.path.normpath(found[len("file://") :]))
+        environment = found or Environment()
+        if isinstance(step, EstimatorStep):
+            framework = self._frameworks.get(step.framework or "")
+            yield from software_faults(environment, step, framework, target, at)
+            environment = equipped(environment, step, framework, target)
+        yield from image_faults(environment, target, (*at, "environment"), registry=self.registry is not None)
 
 
 def _known(named: Mapping[str, T], name: str, what: str) -> T:

@@ -77,7 +77,7 @@ class LocalLauncher:
             with checkpointed(self._store, staged, fingerprint, log):
                 result = self._run(staged, secrets, log)
             staged.check_inputs()
-            check_outputs(staged.directory, spec.outputs, lambda line: log(hide(line)))
+            check_outputs(staged.directory, spec.outputs, lambda line: log(hide(line)), spec.distribution)
             if spec.environment.observe:
                 began = staged.directory.spec.stat().st_ctime_ns
                 names = observed(str(spec.environment.interpreter), staged.directory.imports, began)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_mlpipe.operators.data_transfer import DataTransferOperator
+    from airflow_mlpipe.operators.estimator import EstimatorOperator
+    from airflow_mlpipe.operators.mpi import MpiOperator
     from airflow_mlpipe.operators.plan import PlanOperator
     from airflow_mlpipe.operators.script import CommandOperator, PythonScriptOperator
     from airflow_mlpipe.operators.step import StepOperator
@@ -17,12 +19,22 @@ if TYPE_CHECKING:
 _MODULES = {
     "CommandOperator": "script",
     "DataTransferOperator": "data_transfer",
+    "EstimatorOperator": "estimator",
+    "MpiOperator": "mpi",
     "PlanOperator": "plan",
     "PythonScriptOperator": "script",
     "StepOperator": "step",
 }
 
-__all__ = ["CommandOperator", "DataTransferOperator", "PlanOperator", "PythonScriptOperator", "StepOperator"]
+__all__ = [
+    "CommandOperator",
+    "DataTransferOperator",
+    "EstimatorOperator",
+    "MpiOperator",
+    "PlanOperator",
+    "PythonScriptOperator",
+    "StepOperator",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions import Pipeline, parameter_values
-from airflow_mlpipe.definitions.workspace import uri
+from airflow_mlpipe.definitions.locations import uri
 from airflow_mlpipe.exceptions import DataChangedError, DataError, ParameterError
 from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.planning.bind import Values
+from airflow_mlpipe.planning.explain import Reason
+from airflow_mlpipe.planning.gate import UPSTREAM, NotThereError
 from airflow_mlpipe.planning.plan import Task, fill_in
 from airflow_mlpipe.resolving.facts import Facts, read_inputs
 from airflow_mlpipe.resolving.images import check_known
@@ -32,6 +35,14 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """A step that is not run, and why; ``plan`` is the id of the plan it follows."""
+
+    reason: Reason
+    plan: str = ""
+
+
+@dataclass(frozen=True)
 class Bound:
     """A step whose inputs are all known.
 
@@ -50,13 +61,14 @@ def bind_from_plan(  # noqa: PLR0913 -- what a planned step is bound from
     step: Step,
     parameters: Mapping[str, Any],
     say: Callable[[str], None],
-) -> Bound | None:
+) -> Bound | NotRun:
     """Return a step as the plan of its run bound it, with the outputs that came since.
 
     Where the definition has changed since (the task was cleared later), or there is no plan (the store was emptied, or a
     branch led here before it was made), the step is bound again, and the log says so.
 
-    :returns: None if a step it takes data from was skipped and left no output.
+    :returns: `NotRun` if its condition does not hold, or a step it takes data from was skipped and left no output.
+    :raises ConditionError: if its condition cannot be worked out.
     :raises PlanError: if a newer version wrote the plan.
     """
     data = runs.read_plan(site.store, run.pipeline, run.run)
@@ -69,16 +81,19 @@ def bind_from_plan(  # noqa: PLR0913 -- what a planned step is bound from
     elif task.spec.environment.unknown is not None:
         say(f"its image was not known when the run was planned: {task.spec.environment.unknown}; it is asked for again")
         task = _with_image(site, pipeline, step, task)
-    spec = fill_in(task.spec, _known_outputs(site, run, plan), site.store.uri)
+    notes = runs.read_notes(site.store, run.pipeline, run.run)
+    if task.gate and (closed := task.gate.closed(partial(_metrics_of, notes, plan))):
+        return NotRun(closed, plan.id)
+    spec = fill_in(task.spec, _known_outputs(notes, plan), site.store.uri)
     if spec.waits_for():
-        return None
+        return NotRun(Reason(UPSTREAM, "a step it takes data from was skipped and left no output"), plan.id)
     _check_comparable(spec)
     return Bound(replace(task, spec=read_inputs(site, spec)), scanned, plan.id)
 
 
 def bind_here(  # noqa: PLR0913 -- what an unplanned step is bound from
     site: Site, run: RunContext, step: Step, folder: Path, parameters: Mapping[str, Any], upstream: Mapping[str, Any]
-) -> Bound | None:
+) -> Bound:
     """Return a step of a hand-written DAG, bound to its code, inputs and parameters as they are now.
 
     :param upstream: what other tasks gave for inputs: the XCom of one of our operators, or a URL or path.
@@ -164,7 +179,21 @@ def _packed(facts: Facts, step: Step) -> Task:
     raise AssertionError
 
 
-def _known_outputs(site: Site, run: RunContext, plan: RunPlan) -> dict[str, Mapping[str, OutputRef]]:
+def _metrics_of(notes: Mapping[str, Mapping[str, Any]], plan: RunPlan, step: str) -> Mapping[str, float]:
+    """Return the metrics of a step that is done; what counts is as for its outputs.
+
+    :raises NotThereError: if it was not run.
+    """
+    note, decision = notes.get(step, {}), plan.decisions.get(step)
+    if note.get("plan") != plan.id and decision is not None and decision.choice in {"reuse", "not_run"}:
+        note = {"outcome": decision.choice, "metrics": decision.found.metrics if decision.found else {}}
+    if note.get("outcome", "not_run") == "not_run":
+        raise NotThereError(step)
+    metrics: Mapping[str, float] = note.get("metrics", {})
+    return metrics
+
+
+def _known_outputs(notes: Mapping[str, Mapping[str, Any]], plan: RunPlan) -> dict[str, Mapping[str, OutputRef]]:
     """Return the outputs of the steps that are done.
 
     What steps noted since the plan was made counts first, then what the plan reused, then what steps noted before: the
@@ -172,10 +201,11 @@ def _known_outputs(site: Site, run: RunContext, plan: RunPlan) -> dict[str, Mapp
     """
     before: dict[str, Mapping[str, OutputRef]] = {}
     since: dict[str, Mapping[str, OutputRef]] = {}
-    for step, note in runs.read_notes(site.store, run.pipeline, run.run).items():
+    for step, note in notes.items():
         outputs = {name: load_output(item) for name, item in note.get("outputs", {}).items()}
         (since if note.get("plan") == plan.id else before)[step] = outputs
-    return {**before, **plan.reused(), **since}
+    left = {step: outputs for step, outputs in before.items() if step not in plan.not_run()}
+    return {**left, **plan.reused(), **since}
 
 
 def _from_xcom(name: str, value: Any, wanted: InputSpec, folder: Path) -> InputSpec:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import ClaimLostError, InputLostError, MlpipeError, StepError, StoreError
 from airflow_mlpipe.fingerprint import fingerprint as digest_of
 from airflow_mlpipe.launchers.base import Deferring
 from airflow_mlpipe.operators.claims import Turn, Wait, Waited, describe, held
+from airflow_mlpipe.operators.compose import compose, make_trials
 from airflow_mlpipe.operators.leaving import GoesOnError, end_lost, left_behind
+from airflow_mlpipe.operators.outcome import Outcome, Result
 from airflow_mlpipe.operators.repair import repair
 from airflow_mlpipe.planning.explain import Reason, dump_reasons, summary
 from airflow_mlpipe.planning.plan import Decision, Found, Missing, Task, decide
 from airflow_mlpipe.resolving.launched import Launched, discard
-from airflow_mlpipe.resolving.records import found, make_body, use_of
-from airflow_mlpipe.runtime.protocol import dump
+from airflow_mlpipe.resolving.records import found, make_body
 from airflow_mlpipe.store import checkpoints, journal, runs
 from airflow_mlpipe.store import log as fingerprint_log
 from airflow_mlpipe.store.log import Claim
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.operators.leaving import Adoption, LauncherOf, Resumed
     from airflow_mlpipe.resolving.decide import History, StoreLookUp
     from airflow_mlpipe.resolving.site import Site
-    from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, StepSpec
+    from airflow_mlpipe.runtime.protocol import StepResult, StepSpec
     from airflow_mlpipe.store.log import Owner, Record
 
     Launch: TypeAlias = Callable[[StepSpec, str, str], StepResult]
@@ -43,51 +44,6 @@ if TYPE_CHECKING:
 
 _REPAIRS = 3
 """How often one input of a step may be lost, beyond once for each."""
-
-Result: TypeAlias = Literal["reused", "ran", "waited"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a step ended. ``seconds`` is what the command took, also where an earlier run's output was reused."""
-
-    result: Result
-    spec: StepSpec
-    fingerprint: str
-    number: int
-    outputs: Mapping[str, OutputRef]
-    metrics: Mapping[str, float]
-    seconds: float
-    reasons: tuple[Reason, ...] = ()
-    made_by: Mapping[str, str] = field(default_factory=dict)
-
-    def line(self) -> str:
-        """Return the outcome and its reason in one line."""
-        match self.result:
-            case "reused":
-                return f"reused: nothing it depends on has changed since run {self.made_by.get('run', '?')}"
-            case "waited":
-                return f"waited: {summary(self.reasons)}"
-            case "ran":
-                return f"ran: {summary(self.reasons)}"
-
-    def note(self) -> dict[str, Any]:
-        """Return what a run keeps of the step, as plain JSON data."""
-        return {
-            "outcome": self.result,
-            "fingerprint": self.fingerprint,
-            "entry": self.number,
-            "reasons": dump_reasons(self.reasons),
-            "seconds": self.seconds,
-            "outputs": {name: dump(output) for name, output in self.outputs.items()},
-            "metrics": dict(self.metrics),
-            "made_by": dict(self.made_by),
-        }
-
-    def use(self) -> journal.Use:
-        """Return what the journal keeps of the step."""
-        record = Found(self.number, self.outputs, self.metrics, self.seconds, self.made_by)
-        return use_of(self.spec, self.result, self.fingerprint, record)
 
 
 @dataclass
@@ -112,6 +68,8 @@ class Life:
     resumed: Resumed | None = None
     """What was launched before, in another process, and is come back to."""
     reasons: tuple[Reason, ...] = ()
+    trials_here: bool = True
+    """Whether the trials of a sweep that are missing run in this process; else tasks of their own have run them."""
 
     def live(self, task: Task) -> Outcome:
         """Reuse, wait for, or run a step whose inputs are all known; an input that is lost is made again first.
@@ -168,6 +126,7 @@ class Life:
         if decision.found and not before.awaited:
             return self._reused("reused", decision, decision.found)
         self.reasons = decision.reasons
+        make_trials(self, task, decision)
         if not task.allow_reuse:
             self.say(f"runs: {summary(decision.reasons)}")
             launched = self._launched(task, decision, work=uuid.uuid4().hex)
@@ -295,6 +254,8 @@ class Life:
         """Return what launches a step, after it was written down where the worker need not live to its end."""
 
         def launch() -> StepResult:
+            if launched.spec.is_composite:
+                return compose(self, launched)
             if isinstance(self.launcher_of(launched.spec), Deferring):
                 launched.write(self.site.store, self.owner)
             return self._launch(launched.spec, launched.fingerprint, launched.work)

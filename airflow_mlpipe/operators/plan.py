@@ -14,9 +14,11 @@ from airflow_mlpipe.operators.announce import alias_of, announce, is_ours
 from airflow_mlpipe.operators.here import open_site, workspace_at
 from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.operators.run_context import RunContext
-from airflow_mlpipe.operators.step import StepOperator, describe_outputs
+from airflow_mlpipe.operators.step import StepOperator, describe_metrics, describe_outputs
+from airflow_mlpipe.operators.sweep import is_helper, tasks_of
 from airflow_mlpipe.planning.explain import summary
 from airflow_mlpipe.resolving.planner import make_plan
+from airflow_mlpipe.resolving.tracking import Tracking
 from airflow_mlpipe.store import layout
 
 if TYPE_CHECKING:
@@ -32,14 +34,19 @@ if TYPE_CHECKING:
     from airflow_mlpipe.runtime.protocol import OutputRef
 
 
-_WORDS: Mapping[Choice, str] = {"reuse": "reused", "run": "to run", "depends": "decided later"}
+_WORDS: Mapping[Choice, str] = {
+    "reuse": "reused",
+    "run": "to run",
+    "depends": "decided later",
+    "not_run": "not to run",
+}
 
 
 class PlanOperator(BaseOperator):
     """Bind all steps of a pipeline, and skip those whose outputs can be reused.
 
     Returns the counts of each decision and where ``plan.json`` lies. A step that other tasks than the pipeline's come
-    before, or count on to succeed, is left to decide in its turn.
+    before, or count on to succeed, is left to decide in its turn. One whose condition does not hold is skipped, too.
 
     :param pipeline: the definition.
     :param workspace: the workspace file; by default as ``[mlpipe] workspace`` says.
@@ -78,15 +85,18 @@ class PlanOperator(BaseOperator):
             outside={name for name, operator in operators.items() if operator.task_id in seen},
         )
         self._say(plan)
+        Tracking.of(site, self.pipeline, run.run, self.log.warning).planned(plan)
         reused = {operators[name]: plan.decisions[name] for name in plan.reused() if name in operators}
         skipped = {operator.task_id: decision for operator, decision in reused.items() if may_be_skipped(operator)}
         self._write_xcoms(context, site, {task_id: skipped[task_id] for task_id in skipped.keys() & seen})
         for decision in reused.values():
             announce(context, self.outlets, decision.spec, _outputs(decision))
         result = self._result(plan, site)
-        if skipped:
+        not_run = [operators[name].task_id for name in plan.not_run() if name in operators]
+        if skipped or not_run:
             context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
-            raise DownstreamTasksSkipped(tasks=list(skipped))
+            skipped_steps = [self.dag.get_task(task_id) for task_id in (*skipped, *not_run)]
+            raise DownstreamTasksSkipped(tasks=[task_id for step in skipped_steps for task_id in tasks_of(step)])
         return result
 
     def _form(self, context: Context) -> tuple[Mapping[str, Any], frozenset[str]]:
@@ -104,7 +114,9 @@ class PlanOperator(BaseOperator):
 
     def _say(self, plan: RunPlan) -> None:
         counts = self._counts(plan)
-        self.log.info("%s", ", ".join(f"{counts[choice]} {word}" for choice, word in _WORDS.items() if counts[choice]))
+        self.log.info(
+            "%s", ", ".join(f"{counts[choice]} {word}" for choice, word in _WORDS.items() if counts.get(choice))
+        )
         for name, decision in plan.decisions.items():
             self.decisions[name] = f"{_WORDS[decision.choice]}: {_why(decision)}"
             self.log.info("%s: %s", name, self.decisions[name])
@@ -112,7 +124,7 @@ class PlanOperator(BaseOperator):
     @staticmethod
     def _counts(plan: RunPlan) -> dict[str, int]:
         choices = [decision.choice for decision in plan.decisions.values()]
-        return {choice: choices.count(choice) for choice in _WORDS}
+        return {choice: choices.count(choice) for choice in _WORDS if choice != "not_run" or choice in choices}
 
     def _result(self, plan: RunPlan, site: Site) -> dict[str, Any]:
         return {**self._counts(plan), "plan": site.store.uri(layout.plan(plan.pipeline, plan.run))}
@@ -123,7 +135,8 @@ class PlanOperator(BaseOperator):
         ti = context["ti"]
         for task_id, decision in reused.items():
             outputs = describe_outputs(_outputs(decision), site)
-            for key, value in {**outputs, BaseXCom.XCOM_RETURN_KEY: outputs}.items():
+            metrics = describe_metrics(decision.found.metrics if decision.found else {}, outputs)
+            for key, value in {**outputs, **metrics, BaseXCom.XCOM_RETURN_KEY: outputs}.items():
                 XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=task_id, run_id=ti.run_id)
 
 
@@ -132,15 +145,23 @@ def is_planned(task: Any) -> bool:
     return isinstance(task, StepOperator) and task.pipeline is not None
 
 
+def is_own(task: Any) -> bool:
+    """Say whether a task is a step of the pipeline, or one of several that a step has."""
+    return is_planned(task) or is_helper(task)
+
+
 def foreign_upstream(operator: StepOperator) -> tuple[str, ...]:
     """Return the direct upstream tasks that are not the pipeline's: they may gate a step, or make its data."""
-    upstream = (operator.dag.get_task(task_id) for task_id in sorted(operator.upstream_task_ids))
-    return tuple(task.task_id for task in upstream if not is_planned(task) and not isinstance(task, PlanOperator))
+    of_step = (operator.dag.get_task(task_id) for task_id in tasks_of(operator))
+    upstream = (
+        operator.dag.get_task(task_id) for task_id in sorted({i for task in of_step for i in task.upstream_task_ids})
+    )
+    return tuple(task.task_id for task in upstream if not is_own(task) and not isinstance(task, PlanOperator))
 
 
 def seen_outside(dag: DAG) -> set[str]:
     """Return the tasks that a task of the user's own comes somewhere after, and may read."""
-    foreign = (task for task in dag.tasks if not is_planned(task))
+    foreign = (task for task in dag.tasks if not is_own(task))
     return set().union(*(task.get_flat_relative_ids(upstream=True) for task in foreign))
 
 
@@ -152,7 +173,7 @@ def may_be_skipped(operator: StepOperator) -> bool:
     """
     if operator.on_success_callback or any(not is_ours(outlet) for outlet in operator.outlets):
         return False
-    return all(is_planned(operator.dag.get_task(task_id)) for task_id in operator.downstream_task_ids)
+    return all(is_own(operator.dag.get_task(task_id)) for task_id in operator.downstream_task_ids)
 
 
 def _outputs(decision: Decision) -> Mapping[str, OutputRef]:
@@ -160,7 +181,7 @@ def _outputs(decision: Decision) -> Mapping[str, OutputRef]:
 
 
 def _why(decision: Decision) -> str:
-    if decision.choice == "depends":
+    if decision.choice == "depends" and not decision.reasons:
         return "after " + ", ".join(decision.depends_on)
     if decision.choice == "reuse" and decision.found:
         return f"nothing it depends on has changed since run {decision.found.made_by.get('run', '?')}"

@@ -15,8 +15,11 @@ from airflow_mlpipe.store import layout
 from airflow_mlpipe.store import log as fingerprint_log
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.operators.life import Life, Outcome
-    from airflow_mlpipe.runtime.protocol import StepSpec
+    from collections.abc import Callable
+
+    from airflow_mlpipe.operators.life import Life
+    from airflow_mlpipe.operators.outcome import Outcome
+    from airflow_mlpipe.runtime.protocol import InputSpec, OutputRef, StepSpec
     from airflow_mlpipe.store.log import Owner, Record
 
 MAX_DEPTH = 20
@@ -48,11 +51,17 @@ def repair(life: Life, task: Task, lost: InputLostError) -> Task:
         message = f"{lost}; it could not be made again: {error}"
         raise DataError(message) from error
     known = {
-        name: input_from(made.outputs[output], wanted, life.site.store.uri)
+        name: _anew(made.outputs[output], wanted, life.site.store.uri)
         for name, wanted in task.spec.inputs.items()
         if wanted.uri == life.site.store.uri(lost.path)
     }
     return replace(task, spec=task.spec.with_inputs(known))
+
+
+def _anew(output: OutputRef, wanted: InputSpec, uri_of: Callable[[str], str]) -> InputSpec:
+    """Return an input that takes what was made again; some files of it are expected to be what they were."""
+    taken = input_from(output, wanted, uri_of)
+    return replace(taken, content=wanted.content) if wanted.files else taken
 
 
 def _make(life: Life, record: Record, spec: StepSpec, owner: Owner) -> Outcome:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator, XComArg
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 
 from airflow_mlpipe.definitions.dump import plain
 from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.launchers.base import Deferring
 from airflow_mlpipe.operators.announce import alias_of, announce
-from airflow_mlpipe.operators.binding import bind_from_plan, bind_here, bound_before
+from airflow_mlpipe.operators.binding import NotRun, bind_from_plan, bind_here, bound_before
 from airflow_mlpipe.operators.checks import check_ports, check_written, owner_of
 from airflow_mlpipe.operators.claims import Wait, describe
 from airflow_mlpipe.operators.here import open_site, workspace_at
@@ -24,30 +24,38 @@ from airflow_mlpipe.operators.links import MadeByLink, WaitsForLink
 from airflow_mlpipe.operators.run_context import RunContext
 from airflow_mlpipe.operators.timeout import saying_how_long
 from airflow_mlpipe.planning.bind import components
+from airflow_mlpipe.planning.explain import dump_reasons
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
+from airflow_mlpipe.resolving.tracking import Ended, Tracking
 from airflow_mlpipe.runtime.protocol import text_of
+from airflow_mlpipe.store import runs
 from airflow_mlpipe.triggers.claim import ClaimTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow.sdk import Context, Param
 
     from airflow_mlpipe.definitions import Pipeline, Step
     from airflow_mlpipe.launchers.base import Launcher
     from airflow_mlpipe.operators.binding import Bound
-    from airflow_mlpipe.operators.life import Outcome
+    from airflow_mlpipe.operators.outcome import Outcome
     from airflow_mlpipe.resolving.launched import Launched
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import Argument, OutputRef, Reference, StepResult, StepSpec
     from airflow_mlpipe.store.log import Claim
 
 
+METRICS = "metrics"
+"""The XCom key of the metrics of a step."""
+
+
 class StepOperator(BaseOperator):
     """Run one step, or take its outputs from an earlier run of the same code, environment, inputs and parameters.
 
-    Its outputs are XCom keys: ``operator.output["model"]`` is ``{"uri", "digest", "size", "files", "kind"}``.
+    Its outputs are XCom keys: ``operator.output["model"]`` is ``{"uri", "digest", "size", "files", "kind"}``. Its metrics
+    are another, ``operator.output["metrics"]``, where it has logged any and no output has that name.
 
     :param step: the definition of the step.
     :param pipeline: the pipeline it belongs to, where a task ``plan`` has bound it; None binds it when the task runs.
@@ -97,6 +105,7 @@ class StepOperator(BaseOperator):
         self.made_by: Mapping[str, str] = {}
         self.waits_for: Mapping[str, str] = {}
         self.launcher: Launcher | None = None
+        self.tracking: Tracking | None = None
         self.stopped = False
         owner = owner_of(type(self), step.name)
         if pipeline is None and self.has_dag():
@@ -123,13 +132,18 @@ class StepOperator(BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as error:
-            run, site = self._run_of(context), self._site()
-            if abandon(site.store, run.owner(), partial(self._launcher, site), str(error), run.moments):
-                self.log.info("what was launched is ended")
+            site = self._site()
+            for run in self._runs_of(context):
+                if abandon(site.store, run.owner(), partial(self._launcher, site), str(error), run.moments):
+                    self.log.info("what was launched is ended")
             raise
 
     def _run_of(self, context: Context) -> RunContext:
         return RunContext.of(context, self.step.name if self.pipeline else None)
+
+    def _runs_of(self, context: Context) -> Sequence[RunContext]:
+        """Return as whom this task runs: as one step, unless a subclass runs several."""
+        return (self._run_of(context),)
 
     def _site(self) -> Site:
         return open_site(workspace_at(self.workspace, self._folder()))
@@ -139,17 +153,34 @@ class StepOperator(BaseOperator):
         resumed = self._resumed(site, run, told) if told else None
         own = resumed and told and (told["launch"]["pipeline"], told["launch"]["step"]) == (run.pipeline, run.step)
         bound = bound_before(resumed.launched) if resumed and own else self._bind(context, run, site, self._folder())
-        if bound is None:
-            message = "not run: a step it takes data from was skipped and left no output"
+        if isinstance(bound, NotRun):
+            note = {"outcome": "not_run", "reasons": dump_reasons([bound.reason]), "plan": bound.plan}
+            runs.write_note(site.store, run.pipeline, run.run, run.step, note)
+            message = f"not run: {bound.reason.what}"
             raise AirflowSkipException(message)
+        life = self._life(run, site, bound, before, resumed)
+        names = {bound.task.spec.step: run.step}
+        tracking = self.tracking = Tracking.of(site, self.pipeline or run.pipeline, run.run, self.log.warning, names)
         try:
-            outcome = self._life(run, site, bound, before, resumed).live(bound.task)
+            outcome = life.live(bound.task)
         except GoesOnError as goes_on:
             self._leave(site, goes_on)
+        except TaskDeferred:
+            raise
+        except BaseException:
+            tracking.failed()
+            raise
+        tracking.ended(Ended(outcome.spec, outcome.result, outcome.fingerprint, outcome.metrics, outcome.made_by))
         self.log.info("%s", outcome.line())
         self._show(outcome, site)
         announce(context, self.outlets, outcome.spec, outcome.outputs)
+        self._leave_more(context, life, outcome)
         return describe_outputs(outcome.outputs, site)
+
+    def _leave_more(self, context: Context, life: Life, outcome: Outcome) -> None:  # noqa: ARG002 -- subclasses do
+        """Leave what there is to tell besides the outputs."""
+        for key, value in describe_metrics(outcome.metrics, outcome.outputs).items():
+            context["ti"].xcom_push(key=key, value=value)
 
     def on_kill(self) -> None:
         """End everything the step has started; what it has not started yet will not begin."""
@@ -157,7 +188,7 @@ class StepOperator(BaseOperator):
         if self.launcher is not None:
             self.launcher.kill()
 
-    def _bind(self, context: Context, run: RunContext, site: Site, folder: Path) -> Bound | None:
+    def _bind(self, context: Context, run: RunContext, site: Site, folder: Path) -> Bound | NotRun:
         if self.pipeline is not None:
             return bind_from_plan(site, run, self.pipeline, self.step, context["params"], self.log.info)
         step, upstream = self._defined()
@@ -232,6 +263,7 @@ class StepOperator(BaseOperator):
         return launcher_for(site, spec)
 
     def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
+        spec = self.tracking.launched(spec) if self.tracking else spec
         secrets = self._secrets(spec)
         launcher = self._begin(site, spec)
         with leaving(launcher, spec, fingerprint, claim), saying_how_long(spec.step, self.execution_timeout):
@@ -239,6 +271,7 @@ class StepOperator(BaseOperator):
 
     def _finish(self, site: Site, launched: Launched, method: str, event: Any) -> StepResult:
         spec, fingerprint, work = launched.spec, launched.fingerprint, launched.work
+        spec = self.tracking.launched(spec) if self.tracking else spec
         secrets = self._secrets(spec)
         launcher = self._begin(site, spec)
         with leaving(launcher, spec, fingerprint, work):
@@ -278,6 +311,11 @@ def typed(value: Any, declared: str | Sequence[str] | None) -> Any:
     return int(value) if "integer" in types and isinstance(value, float) and value.is_integer() else value
 
 
+def describe_metrics(metrics: Mapping[str, float], outputs: Collection[str]) -> dict[str, dict[str, float]]:
+    """Return metrics as other tasks see them in XCom: one key for all; nothing where an output has that name."""
+    return {METRICS: dict(metrics)} if metrics and METRICS not in outputs else {}
+
+
 def describe_outputs(outputs: Mapping[str, OutputRef], site: Site) -> dict[str, dict[str, Any]]:
     """Return outputs as other tasks see them in XCom."""
     return {name: describe_output(output, site) for name, output in outputs.items()}
@@ -305,7 +343,7 @@ def _shown(argument: Argument, spec: StepSpec) -> str:
 
 def _value(part: Reference, spec: StepSpec) -> str:
     match part.kind:
-        case "parameter":
+        case "parameter" if part.name in spec.parameters:  # those of a sweep differ from trial to trial
             return text_of(spec.parameters[part.name])
         case "run":
             return spec.run[part.name]

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from airflow.sdk import DAG
 
-    from airflow_mlpipe.definitions import CommandStep, DataTransferStep, PythonScriptStep, Step
+    from airflow_mlpipe.definitions import (
+        CommandStep,
+        DataTransferStep,
+        EstimatorStep,
+        MpiStep,
+        PythonScriptStep,
+        Step,
+    )
 
 
 class WrittenOperator(StepOperator):
@@ -29,7 +36,7 @@ class WrittenOperator(StepOperator):
     :raises DefinitionError: if one of them is wrong; it names all that are.
     """
 
-    step_class: ClassVar[type[PythonScriptStep | CommandStep | DataTransferStep]]
+    step_class: ClassVar[type[PythonScriptStep | CommandStep | DataTransferStep | EstimatorStep | MpiStep]]
     rendered: ClassVar[Sequence[str]]
     """The fields that may hold Airflow templates and XComs; each is a template field of its own."""
 

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import assert_never
 
-from airflow_mlpipe.definitions import CommandStep, DataTransferStep, PythonScriptStep
+from airflow_mlpipe.definitions import CommandStep, DataTransferStep, EstimatorStep, MpiStep, PythonScriptStep
 from airflow_mlpipe.definitions.expressions import Ref, parse, shell_text
+from airflow_mlpipe.definitions.parallel import parallel_of
+from airflow_mlpipe.definitions.sweep import sweep_of, swept
 from airflow_mlpipe.exceptions import ParameterError
+from airflow_mlpipe.planning.distributed import distribution_of
+from airflow_mlpipe.runtime.composite import ParallelSpec, SweepSpec
 from airflow_mlpipe.runtime.protocol import (
     Argument,
     EnvironmentSpec,
@@ -38,6 +42,7 @@ class StepFacts:
 
     ``inputs`` places every input: producer, or URI and datastore; contents are filled in later. ``outputs`` places
     the destinations. ``target`` is the compute target with the step's resources, as plain data; empty for a local one.
+    ``starter`` is what starts the processes of a distribution that does not say it itself.
     """
 
     code: str | None = None
@@ -45,6 +50,7 @@ class StepFacts:
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
     target: Mapping[str, Any] = field(default_factory=dict)
+    starter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Values:
 def bind(pipeline: str, step: Step, values: Values, facts: StepFacts) -> StepSpec:
     """Return the spec of a step, with the contents of its inputs still to be filled in.
 
-    :raises ParameterError: if the step uses a ``run.*`` value that this run does not have.
+    :raises ParameterError: if the step uses a ``run.*`` value that this run does not have, or the counts of its
+        nodes and processes come to something that cannot be.
     """
     own = {name: evaluate(value, values) for name, value in step.parameters.items()}
     scope = replace(values, parameters={**values.parameters, **own})
@@ -71,15 +78,35 @@ def bind(pipeline: str, step: Step, values: Values, facts: StepFacts) -> StepSpe
         code=facts.code,
         inputs=facts.inputs,
         outputs=facts.outputs,
-        parameters={**{name: parameter_value(name, scope) for name in sorted(_named(used, "parameters"))}, **own},
+        parameters={
+            **{name: parameter_value(name, scope) for name in sorted(_named(used, "parameters") - {*swept(step)})},
+            **own,
+        },
         run={name: run_value(name, values) for name in sorted(_named(used, "run"))},
         checkpoint=not isinstance(step, DataTransferStep) and step.checkpoint,
         environment=replace(
             facts.environment,
             variables={name: substitute(text, scope) for name, text in facts.environment.variables.items()},
         ),
+        distribution=distribution_of(
+            step, lambda value: evaluate(value, scope), facts.target.get("kind", "local"), facts.starter
+        ),
+        sweep=_sweep(step),
+        parallel=_parallel(step),
         target=facts.target,
     )
+
+
+def _sweep(step: Step) -> SweepSpec | None:
+    sweep = sweep_of(step)
+    if sweep is None:
+        return None
+    return SweepSpec(sweep.trials, sweep.objective.metric, sweep.objective.goal, sweep.max_failed)
+
+
+def _parallel(step: Step) -> ParallelSpec | None:
+    given = parallel_of(step)
+    return ParallelSpec(given.over, given.mini_batch_size, given.error_threshold) if given else None
 
 
 def evaluate(value: Scalar, values: Values) -> Scalar:
@@ -149,6 +176,8 @@ def components(spec: StepSpec) -> dict[str, Any]:
         "run": dict(spec.run),
         "outputs": _outputs(spec),
         **_distribution(spec),
+        **_trials(spec),
+        **_batches(spec),
     }
 
 
@@ -159,6 +188,25 @@ def _distribution(spec: StepSpec) -> dict[str, Any]:
         return {}
     counts = {"kind": given.kind, "nodes": given.nodes, "processes": given.processes}
     return {"distribution": {**counts, "options": list(given.options), "outputs": given.outputs}}
+
+
+def _trials(spec: StepSpec) -> dict[str, Any]:
+    """Return what a sweep tries, and how it tells the best; nothing for a step that is none."""
+    sweep = spec.sweep
+    if sweep is None:
+        return {}
+    failed = {"max_failed": sweep.max_failed} if sweep.max_failed else {}
+    trials = [dict(trial) for trial in sweep.trials]
+    return {"sweep": {"trials": trials, "metric": sweep.metric, "goal": sweep.goal, **failed}}
+
+
+def _batches(spec: StepSpec) -> dict[str, Any]:
+    """Return how files are dealt out; nothing for a step that does not."""
+    given = spec.parallel
+    if given is None:
+        return {}
+    failed = {"error_threshold": given.error_threshold} if given.error_threshold else {}
+    return {"parallel": {"over": given.over, "mini_batch_size": given.mini_batch_size, **failed}}
 
 
 def _outputs(spec: StepSpec) -> dict[str, str | None]:
@@ -180,16 +228,28 @@ def _environment(environment: EnvironmentSpec) -> dict[str, Any]:
 def _command(step: Step) -> tuple[Argument, ...]:
     match step:
         case PythonScriptStep():
-            script = f"./{step.script_name}" if step.script_name.startswith("-") else step.script_name  # no option
-            return ((Reference("interpreter"),), (script,), *_arguments(step.arguments))
-        case CommandStep() if isinstance(step.command, str):
-            return (("sh",), ("-c",), (shell_text(step.command),))
+            return _script(step.script_name, step.arguments)
+        case EstimatorStep():
+            return _script(step.entry_script, step.arguments)
+        case MpiStep():
+            return _command_line(step.command) if step.command else _script(str(step.script_name), step.arguments)
         case CommandStep():
-            return _arguments(step.command)
+            return _command_line(step.command)
         case DataTransferStep():
             return ()
         case _:
             assert_never(step)
+
+
+def _script(name: str, arguments: Iterable[str]) -> tuple[Argument, ...]:
+    script = f"./{name}" if name.startswith("-") else name  # no option
+    return ((Reference("interpreter"),), (script,), *_arguments(arguments))
+
+
+def _command_line(command: str | Iterable[str]) -> tuple[Argument, ...]:
+    if isinstance(command, str):
+        return (("sh",), ("-c",), (shell_text(command),))
+    return _arguments(command)
 
 
 _KINDS = {"parameters": "parameter", "inputs": "input", "outputs": "output", "run": "run"}
@@ -206,13 +266,21 @@ def _used(step: Step) -> tuple[Ref, ...]:
     """Return the references whose values reach the command; those in paths count by the data they lead to."""
     texts: list[str] = []
     match step:
-        case PythonScriptStep():
+        case PythonScriptStep() | EstimatorStep():
             texts += step.arguments
+        case MpiStep():
+            texts += [*step.arguments, *_texts(step.command or ())]
         case CommandStep():
-            texts += [step.command] if isinstance(step.command, str) else step.command
+            texts += _texts(step.command)
         case DataTransferStep():
             pass
+        case _:
+            assert_never(step)
     return tuple(part for text in texts for part in parse(text) if isinstance(part, Ref))
+
+
+def _texts(command: str | Iterable[str]) -> list[str]:
+    return [command] if isinstance(command, str) else list(command)
 
 
 def _named(refs: Iterable[Ref], kind: str) -> set[str]:

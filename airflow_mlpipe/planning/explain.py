@@ -23,6 +23,7 @@ name -> version; None where that is gone."""
 _DIGEST = re.compile(r"(registry:|engine:)?sha256:([^ ]*)(.*)\Z", re.DOTALL)
 _SHOWN_DIGEST = 12
 _MAX_FILES = 20
+_MAX_TRIALS = 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Reason:
     """One cause of a decision.
 
     ``component`` is the component of the fingerprint that differs, or the circumstance (``record``, ``outputs``,
-    ``regenerate_outputs``, ``allow_reuse``, ``destination``, ``wait``, ``image``). ``what`` names the part that differs: a file,
+    ``regenerate_outputs``, ``allow_reuse``, ``destination``, ``wait``, ``image``, ``run_if``, ``upstream``). ``what`` names the part that differs: a file,
     a parameter, an input. ``old`` and ``new`` are its two values, None where there is none.
     """
 
@@ -65,10 +66,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], parts_of: PartsO
             reasons += _code(before, now, parts_of)
         elif name == "environment":
             reasons += _environment(before or {}, now or {}, parts_of)
+        elif name == "sweep":
+            reasons += _sweep(before or {}, now or {})
         elif isinstance(before, Mapping) and isinstance(now, Mapping):
             reasons += _entries(name, before, now)
         else:
-            reasons.append(Reason(name, name, _shown(before), _shown(now)))
+            what = "" if name == "distribution" else name
+            reasons.append(Reason(name, what, _shown(before), _shown(now)))
     return tuple(reasons)
 
 
@@ -83,6 +87,22 @@ def _code(before: str | None, now: str | None, parts_of: PartsOf) -> Iterator[Re
         yield Reason("code", path, _shown(old.get(path)), _shown(new.get(path)))
     if len(changed) > _MAX_FILES:
         yield Reason("code", f"and {len(changed) - _MAX_FILES} more files")
+
+
+def _sweep(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reason]:
+    before, now = (each.get("trials", ()) for each in (old, new))
+    known, wanted = {encode(trial) for trial in before}, {encode(trial) for trial in now}
+    for trials, others, word in ((now, known, "new"), (before, wanted, "gone")):
+        changed = [str(_shown(trial)) for trial in trials if encode(trial) not in others]
+        if changed:
+            more = f"; and {len(changed) - _MAX_TRIALS} more" if len(changed) > _MAX_TRIALS else ""
+            named = "; ".join(changed[:_MAX_TRIALS])
+            counted = "1 trial is" if len(changed) == 1 else f"{len(changed)} trials are"
+            yield Reason("trials", f"{counted} {word} ({named}{more})")
+    if known == wanted and encode(before) != encode(now):
+        yield Reason("trials", "its trials are in another order")
+    old, new = ({key: each[key] for key in each if key != "trials"} for each in (old, new))
+    yield from _entries("sweep", old, new)
 
 
 def _environment(old: Mapping[str, Any], new: Mapping[str, Any], parts_of: PartsOf) -> Iterator[Reason]:
@@ -152,6 +172,8 @@ _SUBJECTS = {
     "software": "{what}",
     "destination": "destination of {what}",
     "data": "{what}",
+    "sweep": "sweep {what}",
+    "distribution": "distribution {what}",
 }
 
 
@@ -160,9 +182,19 @@ def sentence(reason: Reason) -> str:
     match reason.component:
         case "code":
             return _code_sentence(reason)
-        case "record" | "outputs" | "regenerate_outputs" | "allow_reuse" | "wait" | "image":
+        case (
+            "record"
+            | "outputs"
+            | "regenerate_outputs"
+            | "allow_reuse"
+            | "wait"
+            | "image"
+            | "run_if"
+            | "upstream"
+            | "trials"
+        ):
             return reason.what
-    subject = _SUBJECTS.get(reason.component, reason.component).format(what=reason.what)
+    subject = _SUBJECTS.get(reason.component, reason.component).format(what=reason.what).rstrip()
     if (reason.old is None) == (reason.new is None) and (reason.old is None or reason.component == "inputs"):
         return f"{subject} changed"  # two digests would tell a person nothing
     if reason.old is None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from airflow_mlpipe.exceptions import ConditionError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.planning.bind import components, input_from
 from airflow_mlpipe.planning.explain import Reason
+from airflow_mlpipe.planning.gate import RUN_IF, UPSTREAM, NotThereError, UndecidedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from airflow_mlpipe.planning.gate import Gate
     from airflow_mlpipe.runtime.protocol import InputSpec, OutputRef, StepSpec
 
-Choice: TypeAlias = Literal["reuse", "run", "depends"]
+Choice: TypeAlias = Literal["reuse", "run", "depends", "not_run"]
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,14 @@ class Task:
     """One step to decide: its draft, the user's switches, and what it follows.
 
     ``run_after`` names the steps it must come after, with or without taking their data; a name that is no step of the
-    pipeline (a task of the user's own) can never be decided ahead.
+    pipeline (a task of the user's own) can never be decided ahead. ``gate`` is the condition on which it runs at all.
     """
 
     spec: StepSpec
     run_after: tuple[str, ...] = ()
     allow_reuse: bool = True
     regenerate: bool = False
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def _needed_again(tasks: Sequence[Task], decisions: Sequence[Decision], outside:
         for before in dict.fromkeys((*takes_from[task.spec.step], *task.run_after)):
             followers.setdefault(before, []).append(task.spec.step)
     needed = {each.step: "a task outside the pipeline" for each in decisions if each.step in evicted & set(outside)}
-    ahead = [each.step for each in decisions if each.choice != "reuse" or each.step in needed]
+    ahead = [each.step for each in decisions if each.choice not in {"reuse", "not_run"} or each.step in needed]
     not_reused = set(ahead)
     for step in ahead:  # it grows meanwhile
         made_again = [producer for producer in takes_from[step] if producer in evicted]
@@ -154,33 +158,67 @@ def _producers(spec: StepSpec) -> tuple[str, ...]:
 def _decide_all(
     tasks: Sequence[Task], read_inputs: ReadInputs, look_up: LookUp, explain: Explain, uri_of: Callable[[str], str]
 ) -> tuple[Decision, ...]:
-    decisions: list[Decision] = []
-    reused: dict[str, Mapping[str, OutputRef]] = {}
+    known: dict[str, Decision] = {}
     for task in tasks:
-        decision = _decide(task, reused, read_inputs, look_up, explain, uri_of)
-        decisions.append(decision)
-        if decision.choice == "reuse" and decision.found:
-            reused[decision.step] = decision.found.outputs
-    return tuple(decisions)
+        known[task.spec.step] = _decide(task, known, read_inputs, look_up, explain, uri_of)
+    return tuple(known.values())
 
 
 def _decide(  # noqa: PLR0913 -- the four functions are one door to the outside
     task: Task,
-    reused: Mapping[str, Mapping[str, OutputRef]],
+    known: Mapping[str, Decision],
     read_inputs: ReadInputs,
     look_up: LookUp,
     explain: Explain,
     uri_of: Callable[[str], str],
 ) -> Decision:
+    reused = {
+        name: done.found.outputs
+        for name in _producers(task.spec)
+        if (done := known.get(name)) and done.found and done.choice == "reuse"
+    }
     spec = fill_in(task.spec, reused, uri_of)
     upstream = (*spec.waits_for(), *task.run_after)
-    blocking = [name for name in upstream if name not in reused]
+    blocking = [name for name in upstream if name not in known or known[name].choice not in {"reuse", "not_run"}]
     depends_on = tuple(dict.fromkeys(blocking))
+    if ahead := _gated(task.gate, spec, known, depends_on) or _left_without(spec, known):
+        return ahead
     if depends_on and (forced := forced_reason(task)):
         return Decision("run", spec, reasons=(forced,), depends_on=depends_on)
     if depends_on:
         return Decision("depends", spec, depends_on=depends_on)
     return decide(replace(task, spec=read_inputs(spec)), look_up, explain)
+
+
+def _gated(
+    gate: Gate | None, spec: StepSpec, known: Mapping[str, Decision], depends_on: tuple[str, ...]
+) -> Decision | None:
+    """Return what becomes of a step that its condition keeps from running, or that its condition may keep from it."""
+    if gate is None:
+        return None
+
+    def metrics_of(step: str) -> Mapping[str, float]:
+        decision = known.get(step)
+        if decision is not None and decision.choice == "not_run":
+            raise NotThereError(step)
+        if decision is None or decision.choice != "reuse" or decision.found is None:
+            raise UndecidedError(step)
+        return decision.found.metrics
+
+    try:
+        closed = gate.closed(metrics_of)
+    except UndecidedError as error:
+        return Decision("depends", spec, depends_on=depends_on or (error.step,))
+    except ConditionError as error:  # it fails in its turn, and its log says why
+        return Decision("depends", spec, reasons=(Reason(RUN_IF, str(error)),), depends_on=depends_on or gate.steps)
+    return Decision("not_run", spec, reasons=(closed,)) if closed else None
+
+
+def _left_without(spec: StepSpec, known: Mapping[str, Decision]) -> Decision | None:
+    """Return what becomes of a step that takes data from one that is not run."""
+    missing = [name for name in _producers(spec) if name in known and known[name].choice == "not_run"]
+    reasons = tuple(Reason(UPSTREAM, f"{name} was not run") for name in missing)
+    return Decision("not_run", spec, reasons=reasons) if reasons else None
 
 
 def fill_in(spec: StepSpec, outputs: Mapping[str, Mapping[str, OutputRef]], uri_of: Callable[[str], str]) -> StepSpec:

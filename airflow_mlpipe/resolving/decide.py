@@ -82,6 +82,12 @@ class StoreLookUp:
         """Forget what was read of a fingerprint; it may have a record by now."""
         self._logs.pop(fingerprint, None)
 
+    def observed(self, fingerprint: str, number: int) -> Mapping[str, str]:
+        """Return the distributions that the step of a record imported, by version; the record was found before."""
+        records = self._logs[fingerprint].records if fingerprint in self._logs else self._read(fingerprint).records
+        found = (record.body.get("observed") for record in records if record.number == number)
+        return next(found, None) or {}
+
     def find(self, spec: StepSpec, fingerprint: str, *, only_this_run: bool = False) -> Found | Missing:
         """Return the newest record that can be reused, or why none can."""
         log = self._logs.get(fingerprint) or self._read(fingerprint)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_mlpipe.definitions import Environment
+    from airflow_mlpipe.definitions.frameworks import Framework
     from airflow_mlpipe.resolving.images import Pinned
     from airflow_mlpipe.store.store import Store
 
@@ -147,6 +148,23 @@ def interpreter_for(environment: EnvironmentSpec, store: Store) -> str:
     if environment.lock is None:
         return path
     return str(build(get_blob(store, environment.lock).decode(), path))
+
+
+def check_installed(framework: Framework | None, environment: EnvironmentSpec) -> None:
+    """Make sure that a Python that is used as it is has what a framework needs; nothing of it is imported.
+
+    :raises EnvironmentBuildError: if it lacks that; it names the package.
+    """
+    if framework is None or environment.lock is not None or environment.image is not None or environment.unknown:
+        return
+    python = locate(environment.interpreter)
+    if not framework.needed or any(current(python, framework.needed).values()):
+        return
+    message = (
+        f"the framework {framework.name} needs the package {' or '.join(framework.needed)}, which is not installed for "
+        f"{python}: install it, give framework_version so that an environment is made, or name an environment"
+    )
+    raise EnvironmentBuildError(message)
 
 
 def same_software(observed: Mapping[str, str], interpreter: str) -> dict[str, tuple[str, str]]:

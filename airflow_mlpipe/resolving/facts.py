@@ -9,15 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.definitions import DataTransferStep, LocalCompute, PythonScriptStep, StepOutput
+from airflow_mlpipe.definitions import DataTransferStep, EstimatorStep, LocalCompute, PythonScriptStep, StepOutput
 from airflow_mlpipe.definitions.destinations import clash
 from airflow_mlpipe.definitions.graph import edges, order
 from airflow_mlpipe.definitions.workspace import FILE_NAME as WORKSPACE_FILE
 from airflow_mlpipe.exceptions import DataError, ParameterError
-from airflow_mlpipe.planning.bind import StepFacts, Values, bind, substitute
+from airflow_mlpipe.planning.bind import StepFacts, Values, bind, parameter_value, substitute
+from airflow_mlpipe.planning.gate import Gate
 from airflow_mlpipe.planning.plan import Task
 from airflow_mlpipe.resolving.decide import files_in
-from airflow_mlpipe.resolving.environments import image_lock, in_container, specification
+from airflow_mlpipe.resolving.environments import check_installed, image_lock, in_container, specification
 from airflow_mlpipe.resolving.images import Images
 from airflow_mlpipe.resolving.locks import naming, versions
 from airflow_mlpipe.resolving.modules import no_script, scan_imports
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.definitions import DataReference, Destination, Environment, InputBinding, Pipeline, Step
     from airflow_mlpipe.definitions.compute import AnyCompute
+    from airflow_mlpipe.definitions.frameworks import Framework
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.store.snapshots import Snapshot
 
@@ -48,20 +50,28 @@ class Facts:
     _environments: dict[tuple[Environment, AnyCompute | None], EnvironmentSpec] = field(default_factory=dict)
     _image_locks: dict[Environment, str | None] = field(default_factory=dict)
     _locks: dict[str, bytes] = field(default_factory=dict)
+    _frameworks: dict[str, Framework | None] = field(default_factory=dict)
     _packed: set[str] = field(default_factory=set)
     _inputs: dict[tuple[str, str | None, str | None], InputSpec] = field(default_factory=dict)
 
     def task(self, step: Step, *, run_after: tuple[str, ...] = (), regenerate: bool = False) -> Task:
         """Return the task of one step."""
+        framework = self._frameworks[step.name] = self.site.workspace.framework_of(step)
         facts = StepFacts(
             code=self.read_code(step),
             environment=self.environment(step),
             inputs={name: self._place_input(binding) for name, binding in step.inputs.items()},
             outputs={name: self._place_output(step, name) for name in step.outputs},
             target=self._target(step),
+            starter=framework.starter if framework else None,
         )
         spec = bind(self.pipeline.name, step, self.values, facts)
-        return Task(spec, run_after, step.allow_reuse, regenerate)
+        return Task(spec, run_after, step.allow_reuse, regenerate, self._gate(step))
+
+    def _gate(self, step: Step) -> Gate | None:
+        if step.run_if is None or step.condition is None:
+            return None
+        return Gate(step.run_if, {name: parameter_value(name, self.values) for name in step.condition.parameters})
 
     def scanned(self) -> dict[str, dict[str, str]]:
         """Return the files of every snapshot, and the packages of every lock, read so far, by digest."""
@@ -72,7 +82,9 @@ class Facts:
         """Put what a step needs to be launched into the store, if it is not there yet: its code, its lock.
 
         :raises DataChangedError: if a file was edited since it was read.
+        :raises EnvironmentBuildError: if it runs with a Python that lacks its framework.
         """
+        check_installed(self._frameworks.get(spec.step), spec.environment)
         if spec.code in self._directories and spec.code not in self._packed:
             snapshots.pack(self.site.store, *self._directories[spec.code])
             self._packed.add(spec.code)
@@ -103,7 +115,8 @@ class Facts:
         directory = self.pipeline.source_directory(step)
         if directory is None:
             return None
-        script = step.script_name if isinstance(step, PythonScriptStep) and step.code == "imports" else ""
+        only_imports = isinstance(step, PythonScriptStep | EstimatorStep) and step.code == "imports"
+        script = str(step.script) if only_imports else ""
         key = (directory, script)
         if key not in self._snapshots:
             index = self.site.index
@@ -111,8 +124,8 @@ class Facts:
             self._snapshots[key] = snapshot
             self._directories[snapshot.digest] = (directory, snapshot)
         found = self._snapshots[key]
-        if isinstance(step, PythonScriptStep) and posixpath.normpath(step.script_name) not in found.files:
-            raise no_script(step.script_name, directory)
+        if step.script is not None and posixpath.normpath(step.script) not in found.files:
+            raise no_script(step.script, directory)
         return found.digest
 
     @cached_property

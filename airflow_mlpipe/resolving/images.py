@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_mlpipe.definitions import Environment
-    from airflow_mlpipe.definitions.workspace import ImageRegistry
+    from airflow_mlpipe.definitions.imagebuild import ImageRegistry
     from airflow_mlpipe.resolving.logins import Login, LoginOf
     from airflow_mlpipe.runtime.protocol import StepSpec
 

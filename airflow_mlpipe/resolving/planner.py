@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.exceptions import DataChangedError, PlanError
 from airflow_mlpipe.planning import plan as planning
 from airflow_mlpipe.planning.explain import dump_reasons, load_reasons
+from airflow_mlpipe.planning.gate import Gate
 from airflow_mlpipe.planning.plan import Decision, Found, Task
 from airflow_mlpipe.resolving.decide import History, StoreLookUp
 from airflow_mlpipe.resolving.environments import interpreter_for
 from airflow_mlpipe.resolving.facts import Facts, tasks_of
 from airflow_mlpipe.resolving.records import use_of
+from airflow_mlpipe.resolving.trials import with_trials
 from airflow_mlpipe.runtime.protocol import dump, load_output, load_spec
 from airflow_mlpipe.store import journal, runs
 from airflow_mlpipe.store.copies import Copies
@@ -49,6 +51,10 @@ class RunPlan:
     def reused(self) -> dict[str, Mapping[str, OutputRef]]:
         """Return the outputs of the steps that need not run."""
         return {name: d.found.outputs for name, d in self.decisions.items() if d.choice == "reuse" and d.found}
+
+    def not_run(self) -> dict[str, Decision]:
+        """Return the steps that a condition keeps from running, or the lack of data from one that it does."""
+        return {name: decision for name, decision in self.decisions.items() if decision.choice == "not_run"}
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON data."""
@@ -149,7 +155,7 @@ def _decide(  # noqa: PLR0913 -- see above
     decisions = planning.plan(
         tasks, facts.read_inputs, look_up.find_or_evicted, history.explain, site.store.uri, read_outside
     )
-    named = {decision.step: decision for decision in decisions}
+    named = {decision.step: decision for decision in with_trials(look_up, decisions)}
     return (
         RunPlan(
             pipeline.name,
@@ -171,7 +177,7 @@ def _has_asset(spec: StepSpec) -> bool:
 def _keep(plan: RunPlan, facts: Facts, history: History) -> None:
     """Put what the steps to come will need into the store, then the plan itself."""
     for decision in plan.decisions.values():
-        if decision.choice != "reuse":
+        if decision.choice not in {"reuse", "not_run"}:
             facts.pack(decision.spec)
     store = facts.site.store
     runs.write_plan(store, plan.pipeline, plan.run, plan.to_json())
@@ -202,12 +208,14 @@ def _step_to_json(task: Task, decision: Decision) -> dict[str, Any]:
         "allow_reuse": task.allow_reuse,
         "regenerate": task.regenerate,
         "run_after": list(task.run_after),
+        **({"gate": {"run_if": task.gate.run_if, "parameters": dict(task.gate.parameters)}} if task.gate else {}),
     }
 
 
 def _step_from_json(data: Mapping[str, Any]) -> tuple[Task, Decision]:
     spec: StepSpec = load_spec(data["spec"])
-    task = Task(spec, tuple(data["run_after"]), data["allow_reuse"], data["regenerate"])
+    gate = Gate(**data["gate"]) if data.get("gate") else None
+    task = Task(spec, tuple(data["run_after"]), data["allow_reuse"], data["regenerate"], gate)
     decision = Decision(
         data["decision"],
         spec,

@@ -185,7 +185,8 @@ class _Run:
         if plan is None or self.plans:
             return False
         return all(
-            step["decision"] == "reuse" or self._has_ended_well(step["step"], plan["id"]) for step in plan["steps"]
+            step["decision"] in {"reuse", "not_run"} or self._has_ended_well(step["step"], plan["id"])
+            for step in plan["steps"]
         )
 
     def _has_ended_well(self, step: str, plan: str) -> bool:

@@ -12,20 +12,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_mlpipe.runtime.layout import StepDirectory
-    from airflow_mlpipe.runtime.protocol import OutputSpec
+    from airflow_mlpipe.runtime.protocol import DistributionSpec, OutputSpec
 
 
-def check_outputs(directory: StepDirectory, declared: Mapping[str, OutputSpec], say: Callable[[str], None]) -> None:
+def check_outputs(
+    directory: StepDirectory,
+    declared: Mapping[str, OutputSpec],
+    say: Callable[[str], None],
+    distribution: DistributionSpec | None = None,
+) -> None:
     """Make sure that every declared output was written; say which others there are.
 
-    A folder with no file in it counts as unwritten.
+    A folder with no file in it counts as unwritten. Where each of many ranks has outputs of its own, all have to be there.
 
     :raises OutputMissingError: if one was not, or is a folder instead of a file or the reverse; all of them at once.
     """
     problems = [
         problem
         for name, output in declared.items()
-        if (problem := _problem(directory.outputs / name, name, output)) is not None
+        for part, which in _parts(name, distribution)
+        if (problem := _problem(directory.outputs / part, which, output)) is not None
     ]
     present = sorted(path.name for path in directory.outputs.iterdir())
     if problems:
@@ -40,14 +46,22 @@ def check_outputs(directory: StepDirectory, declared: Mapping[str, OutputSpec], 
             say(f"warning: the command wrote outputs/{name}, which is not a declared output; it is not kept")
 
 
-def _problem(path: Path, name: str, output: OutputSpec) -> str | None:
+def _parts(name: str, distribution: DistributionSpec | None) -> list[tuple[str, str]]:
+    """Return the paths that make an output, each with what it is called."""
+    if distribution is None or distribution.outputs != "each":
+        return [(name, f"output {name!r}")]
+    count = distribution.nodes * distribution.processes
+    return [(f"{name}/{rank}", f"output {name!r} of rank {rank}") for rank in range(count)]
+
+
+def _problem(path: Path, which: str, output: OutputSpec) -> str | None:
     if not os.path.lexists(path):
-        return f"output {name!r} was not written"
+        return f"{which} was not written"
     if path.is_dir() and not _has_file(path):
-        return f"output {name!r} is a folder with no file in it, which counts as not written"
+        return f"{which} is a folder with no file in it, which counts as not written"
     kind = "folder" if path.is_dir() else "file"
     if output.kind not in {None, kind}:
-        return f"output {name!r} is a {kind}, and was declared as a {output.kind}"
+        return f"{which} is a {kind}, and was declared as a {output.kind}"
     return None
 
 

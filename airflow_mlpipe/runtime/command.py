@@ -82,7 +82,7 @@ def environment(spec: StepSpec, directory: StepDirectory, secrets: Mapping[str, 
     }
     if spec.checkpoint:
         ours["MLPIPE_CHECKPOINT"] = str(directory.checkpoint)
-    return {**fixed, **declared, **ours, **step_variables(spec, directory.places(spec)), **secrets}
+    return {**fixed, **declared, **ours, **step_variables(spec, directory.places(spec)), **spec.late, **secrets}
 
 
 def start(argv: list[str], cwd: Path, variables: Mapping[str, str], output: int) -> int:

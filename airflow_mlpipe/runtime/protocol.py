@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlpipe.exceptions import RecordFormatError
+from airflow_mlpipe.runtime.composite import ParallelSpec, SweepSpec, load_parallel, load_sweep
 
 if TYPE_CHECKING:
     from airflow_mlpipe.store.digests import Content
@@ -61,7 +62,8 @@ class InputSpec:
     ``producer`` is ``(step, output)`` for the output of another step of the run. ``datastore`` names the datastore
     whose credentials open ``uri``; None stands for the output store itself, or for no credentials.
     ``token`` is the version of external data that was bound, in the words of its filesystem; ``compare`` (content,
-    version or path) how external data is compared, None for what suits the filesystem.
+    version or path) how external data is compared, None for what suits the filesystem. ``files`` names those files of a
+    folder that the step gets, by relative path; it is empty where it gets all.
     """
 
     uri: str | None = None
@@ -71,6 +73,7 @@ class InputSpec:
     datastore: str | None = None
     token: str | None = None
     compare: str | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,10 @@ class StepSpec:
     the step, as plain data, ``{"kind": "docker", ...}``; it is empty for a local one. Nothing in it counts for reuse,
     nor does ``checkpoint``, which says that the folder ``checkpoint/`` is kept for the next try. ``tries`` is a digest of
     whose tries these are, where what other runs of the same fingerprint saved does not count (rule 11).
+    ``late`` are variables of this very launch, such as the MLflow run to log to; they are given when it is launched, are in
+    no plan or record, and never count for reuse.
     ``command`` is what one process runs; where there is a ``distribution``, the launcher starts as many of it as that says.
+    One with a ``sweep`` or ``parallel`` is never launched: it is made of its trials or mini-batches, each a spec of its own.
     """
 
     pipeline: str
@@ -160,8 +166,16 @@ class StepSpec:
     checkpoint: bool = False
     tries: str = ""
     distribution: DistributionSpec | None = None
+    sweep: SweepSpec | None = None
+    parallel: ParallelSpec | None = None
+    late: Mapping[str, str] = field(default_factory=dict)
     target: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether it is made of other steps, and never launched itself."""
+        return self.sweep is not None or self.parallel is not None
 
     def saved_under(self, fingerprint: str) -> str:
         """Return the key under which ``checkpoint/`` is kept."""
@@ -237,6 +251,8 @@ def load_spec(data: Mapping[str, Any]) -> StepSpec:
                 "outputs": {name: OutputSpec(**value) for name, value in data.get("outputs", {}).items()},
                 "environment": EnvironmentSpec(**data.get("environment", {})),
                 "distribution": _distribution(data.get("distribution")),
+                "sweep": load_sweep(data.get("sweep")),
+                "parallel": load_parallel(data.get("parallel")),
             }
         )
     except (TypeError, KeyError, AttributeError) as error:
@@ -265,6 +281,7 @@ def load_input(data: Mapping[str, Any]) -> InputSpec:
             **data,
             "content": _content(content) if content else None,
             "producer": (producer[0], producer[1]) if producer else None,
+            "files": tuple(data.get("files", ())),
         }
     )
 

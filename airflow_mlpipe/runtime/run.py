@@ -26,6 +26,12 @@ from typing import Any
 __all__ = ["Run"]
 
 _DIRECTORY = "MLPIPE_STEP_DIRECTORY"
+_RANKS = {
+    "torchrun": ("RANK",),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"),
+    "tensorflow": ("MLPIPE_RANK",),
+}
+"""Where the processes of a distributed step find their number, by its kind."""
 
 
 class Run:
@@ -52,14 +58,37 @@ class Run:
         """Whether the script was started outside of a step."""
         return self._directory is None
 
+    @property
+    def rank(self) -> int:
+        """The number of this process among those of a distributed step; 0 for the first, and for a step that is one."""
+        kind = self._distribution.get("kind")
+        found = [os.environ[name] for name in _RANKS.get(str(kind), ()) if os.environ.get(name, "").isdigit()]
+        if found:
+            return int(found[0])
+        if kind == "tensorflow" and os.environ.get("TF_CONFIG"):
+            return int(json.loads(os.environ["TF_CONFIG"])["task"]["index"])
+        return 0
+
+    @property
+    def _distribution(self) -> dict[str, Any]:
+        return self._spec.get("distribution") or {}
+
     def log(self, name: str, value: float, step: int | None = None) -> None:
         """Record a metric; the last value of a name is the one that counts, all of them are kept.
+
+        Where a step is many processes, the metrics of the first count, and what the others log is left out; where each
+        has outputs of its own, those of the others count too, rank 2's ``loss`` as ``loss_rank_2``.
 
         :param step: an epoch or iteration, for a curve.
         :raises TypeError: if the name is not a text or the value not a number.
         :raises ValueError: if the value is NaN or infinite, or the name empty.
         """
-        line = json.dumps(_metric(name, value, step), ensure_ascii=False)
+        metric = _metric(name, value, step)
+        if self.rank > 0:
+            if self._distribution.get("outputs") != "each":
+                return
+            metric["name"] = f"{name}_rank_{self.rank}"
+        line = json.dumps(metric, ensure_ascii=False)
         if self._directory is None:
             print(f"metric {name}: {value}" + ("" if step is None else f" (step {step})"), file=sys.stderr)  # noqa: T201 -- the only place to say it
             return

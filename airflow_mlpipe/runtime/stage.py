@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.exceptions import DataChangedError, DataError, InputLostError, InputModifiedError
-from airflow_mlpipe.runtime import recorder, run
+from airflow_mlpipe.runtime import rank, recorder, run, workers
+from airflow_mlpipe.runtime.distribution import RANK_MODULE, WORKERS_MODULE
 from airflow_mlpipe.runtime.external import External, OpenUri, TokenNow
 from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.lent import Lent
 from airflow_mlpipe.runtime.protocol import to_json
 from airflow_mlpipe.runtime.untouched import Signature, changes, is_shared, signature, signatures, signatures_at
 from airflow_mlpipe.store import snapshots
-from airflow_mlpipe.store.digests import StatIndex
+from airflow_mlpipe.store.digests import StatIndex, digest_path
 from airflow_mlpipe.store.outputs import check, fetch, verify
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def resume(  # noqa: PLR0913 -- as `prepare`, and what was seen then
     externals = tuple(
         External(name, bound, *open_uri(bound.uri, bound.datastore), token_now)
         for name, bound in spec.inputs.items()
-        if bound.uri is not None and _stored(store, bound) is None
+        if bound.uri is not None and _stored(store, bound) is None and not bound.files
     )
     return Staged(spec, StepDirectory(root.resolve()), store, externals, index, before)
 
@@ -117,6 +118,9 @@ def _make_folders(spec: StepSpec, directory: StepDirectory) -> None:
         directory.checkpoint.mkdir()
     directory.metrics.touch()
     shutil.copyfile(str(run.__file__), directory.python / "mlpipe.py")
+    if spec.distribution is not None:
+        for module, name in ((rank, RANK_MODULE), (workers, WORKERS_MODULE)):
+            shutil.copyfile(str(module.__file__), directory.python / f"{name}.py")
     if spec.environment.observe:
         shutil.copyfile(str(recorder.__file__), directory.python / "sitecustomize.py")
 
@@ -131,6 +135,9 @@ def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
         target = directory.inputs / name
         stored = _stored(store, bound)
         with _named(name, bound):
+            if bound.files:
+                _stage_files(store, name, bound, target, open_uri)
+                continue
             if stored is None:
                 fs, path = open_uri(bound.uri, bound.datastore)
                 external = External(name, bound, fs, path, token_now)
@@ -147,6 +154,22 @@ def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
             copied = fetch(store.fs, store.full(stored), target, link=bound.mode == "mount", content=bound.content)
             if copied and (lost := check(store, stored, bound.content, target, index)):
                 raise _lost(name, bound, stored, lost)
+
+
+def _stage_files(store: Store, name: str, bound: InputSpec, target: Path, open_uri: OpenUri) -> None:
+    """Bring some files of a folder, and see by their bytes that they are what was bound, whatever else lies there."""
+    stored = _stored(store, bound)
+    fs, path = open_uri(str(bound.uri), bound.datastore) if stored is None else (store.fs, store.full(stored))
+    try:
+        fetch(fs, path, target, link=bound.mode == "mount", ours=stored is not None, only=bound.files)
+        reason = "" if digest_path(target) == bound.content else "the content of its files is not what was recorded"
+    except FileNotFoundError as error:
+        reason = f"{error.filename or bound.uri} is gone"
+    if reason and stored is not None:
+        raise _lost(name, bound, stored, reason)
+    if reason:
+        message = f"input {name!r} changed after the step was planned: {reason} ({bound.uri}); run the pipeline again"
+        raise DataChangedError(message)
 
 
 def _lent(store: Store, spec: StepSpec, index: StatIndex) -> Iterator[Lent]:

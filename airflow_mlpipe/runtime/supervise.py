@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.exceptions import MlpipeError, StepError
 from airflow_mlpipe.runtime import command
+from airflow_mlpipe.runtime.distribution import command_line
 from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.metrics import read_metrics
 from airflow_mlpipe.runtime.output import Mask, Tail
 from airflow_mlpipe.runtime.processes import adopt_orphans, die_with_parent, end_all, name_of, reap
 from airflow_mlpipe.runtime.protocol import StepResult, load_spec, to_json
+from airflow_mlpipe.runtime.tagged import untangled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from airflow_mlpipe.runtime.protocol import StepSpec
+    from airflow_mlpipe.runtime.tagged import Untagged
 
 LEFTOVER_GRACE = 1.0
 """Seconds that processes left behind by a finished command have between SIGTERM and SIGKILL."""
@@ -54,13 +57,13 @@ def supervise(root: Path, secrets: Mapping[str, str], control: int | None = None
     die_with_parent(signal.SIGTERM)
     begun = time.monotonic()
     with _signals() as wakeup, _short_temporary(directory) as temporary:
-        run = _Command(Mask(secrets.values()), wakeup, control, output)
+        run = _Command(Mask(secrets.values()), untangled(spec), wakeup, control, output)
         variables = command.environment(spec, directory, secrets)
         if variables["TMPDIR"] == str(directory.temporary):  # not declared otherwise
             variables |= temporary
         error = run.run(spec, directory, variables)
     seconds = time.monotonic() - begun
-    result = _result(run, error, seconds, directory)
+    result = _result(run, error, seconds, directory, spec)
     _write(directory.result, to_json(result))
     return result
 
@@ -76,11 +79,12 @@ def _read_spec(directory: StepDirectory) -> StepSpec:
 class _Command:
     """One running command: its pipes, what is known of its end."""
 
-    def __init__(self, mask: Mask, wakeup: int, control: int | None, output: int) -> None:
+    def __init__(self, mask: Mask, lines: Untagged, wakeup: int, control: int | None, output: int) -> None:
         self.tail = Tail()
         self.exit_code: int | None = None
         self._process = 0
         self._mask = mask
+        self._lines = lines
         self._pending = b""
         self._wakeup = wakeup
         self._control = control
@@ -92,7 +96,7 @@ class _Command:
         """Run to the end; return what went wrong besides the exit code."""
         self._pipe, writer = os.pipe()
         try:
-            argv = command.arguments(spec, directory.places(spec))
+            argv = command_line(spec, directory.places(spec))
             self._process = command.start(argv, directory.code, variables, writer)
         except MlpipeError as error:
             return str(error)
@@ -149,11 +153,11 @@ class _Command:
             return
         chunk = os.read(self._pipe, _CHUNK)
         if chunk:
-            self._take(self._mask.feed(chunk))
+            self._take(self._mask.feed(self._lines.feed(chunk)))
         else:
             os.close(self._pipe)
             self._pipe = None
-            self._take(self._mask.rest())
+            self._take(self._mask.feed(self._lines.rest()) + self._mask.rest())
 
     def _take(self, shown: bytes) -> None:
         self.tail.feed(shown)
@@ -179,10 +183,10 @@ class _Command:
             self._turn(_DRAIN_SECONDS / 10)
 
 
-def _result(run: _Command, error: str | None, seconds: float, directory: StepDirectory) -> StepResult:
+def _result(run: _Command, error: str | None, seconds: float, directory: StepDirectory, spec: StepSpec) -> StepResult:
     values: dict[str, float] = {}
     if error is None:
-        error = ending(run.exit_code)
+        error = _of_rank(ending(run.exit_code), run, spec)
     if error is None:
         try:
             values = read_metrics(directory.metrics, run.hide)
@@ -203,6 +207,15 @@ def ending(exit_code: int | None) -> str | None:
         name = f"signal {-exit_code}"
     hint = "; perhaps the machine ran out of memory" if name == "SIGKILL" else ""
     return f"the command was ended by {name}{hint}"
+
+
+def _of_rank(error: str | None, run: _Command, spec: StepSpec) -> str | None:
+    """Return how a command ended, with the rank that failed first where it was many."""
+    if error is None or spec.distribution is None:
+        return error
+    from airflow_mlpipe.runtime.ranks import explained  # noqa: PLC0415 -- each start counts, and few steps are many
+
+    return explained(error, spec.distribution, run.tail.lines())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@
     outputs/<fp>/<claim>/<name>/...           a file or a folder, written once
     outputs/<fp>/<claim>/.result.json         the result of the step, written last
     outputs/<fp>/<claim>/.spec.json           what a pod runs
+    outputs/<fp>/<claim>/.nodes/<id>/<node>   that a node of many has ended well
     checkpoints/<fp>/<id>/...                 what the next try of a step begins with; removed when it is recorded
     snapshots/<digest>.tar .json .blob        packed source directories, their file lists, texts such as locks
     runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json launched/<step>.json
@@ -96,6 +97,16 @@ def result(fingerprint: str, claim: str) -> str:
 def spec(fingerprint: str, claim: str) -> str:
     """Return the path of the message into a step that fetches it from the store."""
     return f"{outputs(fingerprint, claim)}/.spec.json"
+
+
+def nodes(fingerprint: str, claim: str) -> str:
+    """Return the folder in which the nodes of a step say that they have ended well."""
+    return f"{outputs(fingerprint, claim)}/.nodes"
+
+
+def node(fingerprint: str, claim: str, attempt: str, number: int) -> str:
+    """Return the path of what one node says; each attempt has its own."""
+    return f"{nodes(fingerprint, claim)}/{_plain(attempt)}/{number}"
 
 
 def checkpoints(fingerprint: str) -> str:

@@ -6,6 +6,7 @@ and the step runs again.
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +21,7 @@ from airflow_mlpipe.store.staging import Stager
 from airflow_mlpipe.store.tree import files_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from fsspec import AbstractFileSystem
 
@@ -57,6 +58,35 @@ def publish(store: Store, fingerprint: str, claim: str, name: str, source: Path)
     copied_first = sorted(files.items(), key=lambda item: _is_own(item[1]))  # while what they lead to is still there
     _for_each(partial(_upload, store, target), copied_first, parallel=store.local_root is None)
     return content
+
+
+def copy(store: Store, path: str, target: str, content: Content) -> str | None:
+    """Publish once more what was published; return what is wrong with it, or None.
+
+    Nothing passes through this machine where the filesystem copies itself; on the local disk the bytes are shared where
+    that can be, and never written to by one name of two.
+
+    :param target: a path below a fresh prefix.
+    """
+    return copy_into(store, path, target, content) or verify(store, target, content)
+
+
+def copy_into(store: Store, path: str, target: str, content: Content) -> str | None:
+    """Do the same where the target holds other files, too."""
+    files = store.sizes(path)
+    if lost := damage(files, content):
+        return lost
+    if not files:
+        store.make_folder(target)
+    try:
+        _for_each(
+            lambda relative: store.copy(_at(path, relative), _at(target, relative)),
+            files,
+            parallel=store.local_root is None,
+        )
+    except FileNotFoundError:
+        return "it is gone"
+    return None
 
 
 def verify(store: Store, path: str, content: Content) -> str | None:
@@ -122,6 +152,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     link: bool = True,
     ours: bool = True,
     content: Content | None = None,
+    only: Collection[str] = (),
 ) -> bool:
     """Stage a file or a folder at a local path that does not exist yet.
 
@@ -133,7 +164,8 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     :param ours: whether the source is the store's, which is looked after; a user's own files are never hard-linked,
         as a script may make a link writable.
     :param content: what it is, where that is known: of a folder without files some object stores know nothing.
-    :raises FileNotFoundError: if there is nothing at the path.
+    :param only: the files of a folder that are wanted, by relative path; all where none are named.
+    :raises FileNotFoundError: if there is nothing at the path, or one of the files that are wanted is not there.
     :raises DataError: if it cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,9 +176,9 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     stager = Stager(link=link, hard=ours)
     try:
         if is_local(fs):
-            _stage(root, target, stager)
+            _stage(root, target, stager, only)
         else:
-            _download(fs, root, target, stager)
+            _download(fs, root, target, stager, only)
     except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own
@@ -168,16 +200,22 @@ def _is_own(file: TreeFile) -> bool:
     return not file.linked and file.status.st_nlink == 1
 
 
-def _stage(root: str, target: Path, stager: Stager) -> None:
-    files = files_of(root)
+def _stage(root: str, target: Path, stager: Stager, only: Collection[str]) -> None:
+    files = _wanted(files_of(root), only)
     if files.keys() != {""}:
         target.mkdir(exist_ok=True)
     for relative, file in files.items():
         stager.stage(file.path, file.status, _at(str(target), relative))
 
 
-def _download(fs: AbstractFileSystem, root: str, target: Path, stager: Stager) -> None:
-    sizes = retried(lambda: sizes_below(fs, root))
+def _wanted(files: Mapping[str, T], only: Collection[str]) -> Mapping[str, T]:
+    if missing := [path for path in only if path not in files]:
+        raise FileNotFoundError(errno.ENOENT, "it is gone", missing[0])
+    return {path: files[path] for path in only} if only else files
+
+
+def _download(fs: AbstractFileSystem, root: str, target: Path, stager: Stager, only: Collection[str]) -> None:
+    sizes = _wanted(retried(lambda: sizes_below(fs, root)), only)
     if sizes.keys() != {""}:
         target.mkdir(exist_ok=True)
     places = [(_at(root, relative), (_at(str(target), relative), size)) for relative, size in sizes.items()]

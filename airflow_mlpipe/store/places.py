@@ -21,6 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_mlpipe.store import s3
 from airflow_mlpipe.store.exclusive import aside_in, create_file, lock_of, making_folder
 from airflow_mlpipe.store.listing import listing, version_of
+from airflow_mlpipe.store.staging import Stager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -56,6 +57,9 @@ class Place(Protocol):
 
     def upload(self, source: str, path: str, *, move: bool) -> None:
         """Copy a local file, or move it where that is possible; it is never written again."""
+
+    def copy(self, source: str, path: str) -> None:
+        """Make a file hold what another holds that is never written again."""
 
     def make_folder(self, path: str) -> None:
         """Make an empty folder, on filesystems that have such a thing."""
@@ -110,6 +114,11 @@ class LocalPlace:
             with _appearing(path) as aside:
                 shutil.copyfile(source, aside)
                 os.chmod(aside, _READ_ONLY)
+
+    def copy(self, source: str, path: str) -> None:
+        with _appearing(path) as aside:
+            # no hard link: a script that damages one, through a link of its own, would damage both
+            Stager(link=True, hard=False).stage(source, os.stat(source), aside)
 
     def make_folder(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
@@ -223,6 +232,10 @@ class RemotePlace:
     def upload(self, source: str, path: str, *, move: bool) -> None:  # noqa: ARG002 -- nothing moves between machines
         with lock_of(self._fs):
             making_folder(self._fs, path, lambda: self._fs.put_file(source, path))
+
+    def copy(self, source: str, path: str) -> None:
+        with lock_of(self._fs):
+            making_folder(self._fs, path, lambda: self._fs.cp_file(source, path))
 
     def make_folder(self, path: str) -> None:
         with lock_of(self._fs):

@@ -139,6 +139,14 @@ class Store:
         """
         self._attempt("write", path, lambda full: self._place.upload(os.fspath(source), full, move=move))
 
+    def copy(self, source: str, path: str) -> None:
+        """Copy a file within the store, where it can by the filesystem itself.
+
+        :raises FileNotFoundError: if there is none.
+        """
+        full_source = self.full(source)
+        self._attempt("copy", path, lambda full: self._place.copy(full_source, full))
+
     def make_folder(self, path: str) -> None:
         """Make an empty folder, on filesystems that have such a thing."""
         self._attempt("make", path, self._place.make_folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from airflow_mlpipe.cli import auditing
 from airflow_mlpipe.definitions import load_pipeline
 from airflow_mlpipe.resolving.inventory import Inventory
 from airflow_mlpipe.resolving.retention import Guard, Policy, Pruner
+from airflow_mlpipe.runtime.composite import SweepSpec
 from airflow_mlpipe.store import layout
 from tests.cli.helpers import call
 from tests.reuse.engine import Engine
@@ -85,3 +87,15 @@ def test_an_audit_leaves_nothing(engine):
 def test_a_sample_runs_only_so_many(engine):
     audit = auditing.audit(engine.site, engine.plan(engine.pipeline, "r2"), 1, lambda _: None)
     assert sum(map(len, audit)) == 1
+
+
+def test_a_step_that_is_made_of_others_is_not_run_again(engine):
+    plan = engine.plan(engine.pipeline, "r3")
+    swept = {
+        name: replace(decision, spec=replace(decision.spec, sweep=SweepSpec(({"c": 1},), "auc", "maximize")))
+        for name, decision in plan.decisions.items()
+        if name == "same"
+    }
+    audited_now, left_out = auditing.audit(engine.site, replace(plan, decisions=swept), None, lambda _: None)
+    assert audited_now == []
+    assert left_out == ["same: its trials or mini-batches run, and it makes no outputs of its own"]

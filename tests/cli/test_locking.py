@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from airflow_mlpipe.cli.locking import lines, to_json
 from airflow_mlpipe.resolving.locks import Locked
 from tests.cli.helpers import opened
@@ -29,3 +31,19 @@ def test_environments_are_locked_where_the_definition_lies(project):
     project.edit("small.yaml", "name: small\n", "name: small\nenvironment: {requirements: [./local]}\n")
     assert "./local: is a local path" in project.call("lock", code=2).stderr
     assert not (project.folder / "mlpipe.lock").exists()
+
+
+ESTIMATOR = """\
+kind: estimator
+    framework: six
+    framework_version: 1.16.0
+    requirements: [idna==3.7]
+    source_directory: src/second
+    entry_script:"""
+
+
+def test_what_an_estimator_asks_for_is_locked_with_its_framework(project):
+    project.write("mlpipe.yaml", "frameworks: {six: {requirements: 'six=={version}'}}\n")
+    project.edit("small.yaml", "kind: python_script\n    source_directory: src/second\n    script_name:", ESTIMATOR)
+    (locked,) = json.loads(project.call("lock", "--json").stdout)
+    assert (locked["requirements"], locked["lock"]) == (["idna==3.7", "six==1.16.0"],) * 2

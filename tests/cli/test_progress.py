@@ -69,6 +69,18 @@ def test_a_failed_step_is_said_to_have_failed_with_or_without_a_note(store, proj
     assert paper.last.startswith("0 of 2 done")
 
 
+def test_of_the_tasks_that_a_step_has_beside_its_own_only_failures_are_told(store, project):
+    paper = Paper()
+    progress = Progress(paper, store, "small", "r")
+    keep_plan(store, project)
+    progress.ends("plan", "success")
+    progress.ends("first.plan", "success")
+    progress.ends("first.trial", "failed")
+    progress.passes()
+    assert paper.lines == ["first.trial failed"]
+    assert paper.last.startswith("0 of 2 done")
+
+
 def test_the_log_is_shown_as_it_is(store):
     paper = Paper()
     Progress(paper, store, "small", "r").log("[info] a line")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from airflow_mlpipe.cli.report import ERROR, RunReport, StepReport
-from airflow_mlpipe.cli.show import closing_line, outputs, when, why, write_run
+from airflow_mlpipe.cli.show import closing_line, metrics, outputs, when, why, write_run
 from airflow_mlpipe.planning.explain import Reason
 from airflow_mlpipe.runtime.protocol import Content, OutputRef
 
@@ -59,3 +59,18 @@ def test_the_table_of_a_run_fits_80_columns(capsys):
 def test_the_date_of_a_run_today_is_left_out():
     now = datetime.now(timezone.utc)
     assert when(f"manual__{now.isoformat()}") == now.astimezone().strftime("%H:%M:%S")
+
+
+def test_metrics_are_rounded_and_whole_numbers_are_not():
+    given = {"auc": 0.831234, "rows": 123456.0, "n": 3, "loss": -1.5e-07, "big": 2e12}
+    assert metrics(given) == "auc 0.8312, rows 123456, n 3, loss -1.5e-07, big 2e+12"
+
+
+def test_what_a_condition_kept_from_running_says_so_in_the_closing_table(capsys):
+    reason = Reason("run_if", "steps.a.metrics.auc > 0.9 is false: auc is 0.83")
+    steps = (StepReport("a", "reused", metrics={"auc": 0.83}), StepReport("b", "not_run", (reason,)))
+    write_run(RunReport("p", "r1", "success", steps))
+    table = capsys.readouterr().out
+    assert "auc 0.83" in table.splitlines()[1]
+    assert "not_run" in table
+    assert table.endswith("p succeeded: 1 reused, 1 not run\n")

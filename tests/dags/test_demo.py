@@ -93,5 +93,13 @@ def test_the_examples_run_on_the_worker_unless_another_target_is_named(monkeypat
     assert chosen == {name: {kind} for name, kind in TARGETS.items()}
 
 
+@pytest.mark.parametrize("target", ["docker", "k8s"])
+def test_the_estimator_has_the_software_of_the_other_steps_in_a_container(target):
+    workspace = load_workspace(DAGS / "pipelines").computing_on(target)
+    pipeline = load_pipeline(DAGS / "pipelines" / "digits.yaml")
+    environments = {workspace.environment_of(pipeline, pipeline.step(name)) for name in ("clean", "train", "evaluate")}
+    assert [environment.requirements for environment in environments] == [("scikit-learn",)]
+
+
 def compute_of(workspace, pipeline, step):
     return workspace.compute_of(pipeline, pipeline.step(step)).kind

@@ -17,4 +17,5 @@ def project(tmp_path):
     source.mkdir()
     (source / "prepare.py").write_text("print('prepared')\n")
     (source / "train.py").write_text("print('trained')\n")
+    (source / "hosts").write_text("localhost slots=4\n")
     return tmp_path

@@ -81,6 +81,42 @@ PIPELINES = {
             command: cat ${{ inputs.model }}
             inputs: {model: "${{ steps.train.outputs.model }}"}
             run_after: [train, fetch]
+          fit:
+            kind: estimator
+            source_directory: src
+            entry_script: train.py
+            arguments: [--data, "${{ inputs.data }}", --model, "${{ outputs.model }}"]
+            inputs: {data: "${{ steps.prepare.outputs.clean }}"}
+            framework: pytorch
+            framework_version: 2.4
+            requirements: [pandas]
+            code: imports
+            distribution:
+              kind: torchrun
+              nodes: 1
+              processes_per_node: "${{ parameters.n }}"
+              options: [--max-restarts, 1]
+              outputs_of: each
+          boost:
+            kind: estimator
+            source_directory: src
+            entry_script: train.py
+            framework: catboost
+            requirements: pandas
+          ranks:
+            kind: mpi
+            source_directory: src
+            script_name: prepare.py
+            arguments: [1, "${{ outputs.sums }}"]
+            node_count: 1
+            process_count_per_node: "${{ parameters.n }}"
+            options: [--oversubscribe]
+            hostfile: hosts
+            outputs_of: first
+            outputs: [sums]
+          ring:
+            kind: mpi
+            command: [hostname]
           again:
             kind: module
             module: fit
@@ -131,6 +167,16 @@ WORKSPACE = """
     environments:
       sklearn: {requirements: [scikit-learn]}
       plain:
+    frameworks:
+      catboost:
+        requirements: ["catboost=={version}"]
+        packages: catboost
+        build: {base: "python:3.12-slim", python: "3.12"}
+        variables: {THREADS: 1}
+        starter: mpi
+        description: Trees
+      sklearn: {image: "example.com/team/sklearn:{version}"}
+      pytorch:
     modules: [modules]
     defaults: {compute: local, retries: 1, retry_delay: 1 minute, timeout: PT1H}
     """

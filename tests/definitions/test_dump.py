@@ -13,7 +13,9 @@ from airflow_mlpipe.definitions import (
     DataReference,
     DataTransferStep,
     Environment,
+    EstimatorStep,
     Module,
+    MpiStep,
     Pipeline,
     PipelineData,
     PipelineParameter,
@@ -155,7 +157,20 @@ def steps(draw, index, earlier):
         return PythonScriptStep(
             **fields, script_name="a.py", arguments=arguments, code=draw(st.sampled_from(["directory", "imports"]))
         )
-    return CommandStep(**fields, command=["echo", *arguments])
+    if draw(st.booleans()):
+        return CommandStep(**fields, command=["echo", *arguments])
+    more = {"options": draw(st.lists(lines, max_size=2)), "outputs_of": draw(st.sampled_from(["first", "each"]))}
+    ranks = draw(st.integers(1, 9))
+    if draw(st.booleans()):
+        return MpiStep(**fields, script_name="a.py", arguments=arguments, process_count_per_node=ranks, **more)
+    return EstimatorStep(
+        **fields,
+        entry_script="a.py",
+        arguments=arguments,
+        framework=draw(st.sampled_from(["sklearn", "pytorch"])),
+        framework_version=draw(st.sampled_from([None, "1.7.2", 2.4, 3])),
+        distribution=draw(st.sampled_from([None, {"kind": "mpi", "processes_per_node": ranks, **more}])),
+    )
 
 
 @st.composite

@@ -12,19 +12,16 @@ def test_plain_data_becomes_a_step_of_its_kind():
     assert step_of({"kind": "command", "name": "a", "command": "true"}) == CommandStep(name="a", command="true")
 
 
-@pytest.mark.parametrize("kind", ["estimator", "mpi"])
-def test_kinds_of_a_later_version_are_refused_by_name(kind):
-    with refused(f"kind: is not available yet in this version (given: {kind})"):
-        step_of({"kind": kind, "name": "a"})
-
-
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"kind": "pythonscript"}, "Did you mean python_script?"),
-        ({"kind": "spark"}, "Known: python_script, command, data_transfer, module"),
+        ({"kind": "spark"}, "Known: python_script, command, estimator, mpi, data_transfer, module"),
         ({"kind": ["command"]}, "is no kind of step"),
         ({"script_name": "a.py"}, "kind: is missing. Write kind: python_script"),
+        ({"entry_script": "a.py"}, "kind: is missing. Write kind: estimator"),
+        ({"script_name": "a.py", "node_count": 2}, "kind: is missing. Write kind: mpi"),
+        ({"kind": "estimatr"}, "Did you mean estimator?"),
         ({}, "kind: is missing. Write kind: and one of"),
         ("command", "must be a mapping"),
         (None, "must be a mapping"),

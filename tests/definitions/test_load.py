@@ -53,7 +53,7 @@ def test_a_module_is_found_beside_the_pipeline(project, workspace):
         project,
         Workspace()
         .located(project)
-        .model_copy(update={"datastores": workspace.datastores, "environments": workspace.environments}),
+        .model_copy(update={name: getattr(workspace, name) for name in ("datastores", "environments", "frameworks")}),
     )
     assert made.step("again").parameters == {"rate": "${{ parameters.c }}"}
 
@@ -78,7 +78,12 @@ PLACES = [
         (3, 5, f"steps.{'x' * 300}"),
     ),
     ("name: p\non: {a: 1}\nsteps: {a: {kind: command, command: x}}\n", (2, 1, "on")),
-    ("name: p\nsteps: {a: {kind: mpi}}\n", (2, 19, "steps.a.kind")),
+    ("name: p\nsteps: {a: {kind: spark}}\n", (2, 19, "steps.a.kind")),
+    ("name: p\nsteps: {a: {kind: mpi}}\n", (2, 9, "steps.a.command")),
+    ("name: p\nsteps: {a: {kind: mpi, command: x, node_count: 0}}\n", (2, 48, "steps.a.node_count")),
+    ("name: p\nsteps: {a: {kind: mpi, command: x, node_count: 2}}\n", (2, 48, "steps.a.node_count")),
+    ("name: p\nsteps: {a: {kind: estimator}}\n", (2, 9, "steps.a.entry_script")),
+    ("name: p\nsteps:\n  a:\n    kind: estimator\n    entry_script: a.py\n", (5, 19, "steps.a.entry_script")),
     ("name: p\nsteps: {a: {kind: command, command: x, run_after: [a]}}\n", (2, 9, "steps.a")),
     ("name: p\nsteps: {plan: {kind: command, command: x}}\n", (2, 9, "steps.plan")),
 ]

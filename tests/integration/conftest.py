@@ -1,6 +1,6 @@
 """Services that integration tests need: a marked test is skipped where its service is missing.
 
-``MLPIPE_REQUIRE=scheduler,chromium,docker,s3,kubernetes`` (or some of them) makes it fail there instead.
+``MLPIPE_REQUIRE=scheduler,chromium,docker,s3,kubernetes,mpi,torch,mlflow`` (or some of them) makes it fail there instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlpipe.up import LocalAirflow
-from tests import engine
+from tests import engine, many, mlflowserver
 from tests.integration.harness import FAST, Harness
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -42,6 +42,9 @@ SERVICES = {
     "docker": ("docker", engine.missing),
     "s3": ("s3", _s3),
     "kubernetes": ("kubernetes", _kubernetes),
+    "mpi": ("mpi", many.mpi_missing),
+    "torch": ("torch", many.torch_missing),
+    "mlflow": ("mlflow", mlflowserver.missing),
 }
 """The marker of a test, the name of its service in MLPIPE_REQUIRE, and what says why it is missing."""
 

@@ -39,6 +39,13 @@ class TaskInstance:
     def xcom_pull(self, task_ids: str, key: str = "return_value", default: Any = None, **_: Any) -> Any:
         return self.airflow.xcoms.get((self.dag_id, self.run_id, task_ids, -1), {}).get(key, default)
 
+    def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, dict[str, str]]:
+        known = self.airflow.states
+        return {
+            run: {task: known[dag_id, run, task] for task in task_ids if (dag_id, run, task) in known}
+            for run in run_ids
+        }
+
     def xcom_push(self, key: str, value: Any) -> None:
         self.airflow.xcoms.setdefault((self.dag_id, self.run_id, self.task_id, self.map_index), {})[key] = value
 
@@ -64,6 +71,8 @@ class Airflow:
 
     xcoms: dict[Where, dict[str, Any]] = field(default_factory=dict)
     events: list[AssetEventResponse] = field(default_factory=list)
+    states: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """How tasks ended, by DAG, run and task."""
 
     def run(self, task: Any, run: str = "r1", **of_the_run: Any) -> Ended:
         """Run a task to its end, and keep what it leaves for others.
@@ -79,6 +88,7 @@ class Airflow:
         if executed.multiple_outputs:
             for key, value in result.items():
                 context["ti"].xcom_push(key, value)
+        self.states[task.dag_id, run, task.task_id] = "success"
         said = tuple(_line(event) for event in logged)
         return Ended(executed, result, said, tuple(self._announce(context)))
 

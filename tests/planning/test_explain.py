@@ -133,3 +133,23 @@ def test_what_else_of_the_environment_changed_is_told_beside_the_packages():
 def test_a_lock_that_is_gone_is_told_as_such(lock):
     reasons = environment(**({"lock": lock} if lock else {}))
     assert [(reason.component, reason.what) for reason in reasons] == [("environment", "lock")]
+
+
+def sweep(*values, **fields):
+    return {"trials": [{"c": value} for value in values], "metric": "auc", "goal": "maximize", **fields}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (sweep(1), sweep(1, 2), "1 trial is new (c=2)"),
+        (sweep(1, 2, 3), sweep(1), "2 trials are gone (c=2; c=3)"),
+        (sweep(1), sweep(*range(1, 7)), "5 trials are new (c=2; c=3; c=4; and 2 more)"),
+        (sweep(1), sweep(1.0), "1 trial is new (c=1.0); 1 trial is gone (c=1)"),
+        (sweep(1, 2), sweep(2, 1), "its trials are in another order"),
+        (sweep(1), sweep(1, goal="minimize"), "sweep goal: maximize -> minimize"),
+        (None, sweep(1), "1 trial is new (c=1); sweep goal is new: maximize; sweep metric is new: auc"),
+    ],
+)
+def test_what_differs_in_a_sweep_is_said_trial_by_trial(before, now, said):
+    assert summary(differences({**BASE, "sweep": before}, {**BASE, "sweep": now}, FILES.get)) == said

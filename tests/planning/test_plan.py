@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.planning.explain import Reason
+from airflow_mlpipe.planning.gate import Gate
 from airflow_mlpipe.planning.plan import Found, Missing, Task, plan
 from airflow_mlpipe.runtime.protocol import Content, InputSpec, OutputRef, OutputSpec, StepSpec
 
@@ -217,3 +218,96 @@ def test_rule_12_whatever_may_run_finds_what_it_takes_data_from(graph, read_outs
     gone = {name for name, each in decided.items() if each.choice == "reuse" and each.found.evicted}
     assert not gone & outside
     assert not gone & {before for name, each in decided.items() if each.choice != "reuse" for before in takes[name]}
+
+
+def gated(name: str, text: str, *producers: str, run_after=(), **parameters) -> Task:
+    gate = Gate("${{ " + text + " }}", parameters)
+    return Task(spec(name, *producers), (*run_after, *gate.steps), gate=gate)
+
+
+def evaluated(auc: float = 0.83) -> FakeStore:
+    store = FakeStore()
+    store.has(spec("evaluate"), "E", metrics={"auc": auc})
+    return store
+
+
+LEAST = "steps.evaluate.metrics.auc > 0.9"
+
+
+def test_a_condition_on_reused_steps_is_decided_in_the_plan():
+    decided = decide([Task(spec("evaluate")), gated("train", LEAST)], evaluated())
+    assert (decided["train"].choice, decided["train"].reasons) == (
+        "not_run",
+        (Reason("run_if", f"{LEAST} is false: auc is 0.83"),),
+    )
+
+
+def test_a_step_whose_condition_holds_is_decided_as_usual():
+    store = evaluated(0.95)
+    tasks = [Task(spec("evaluate")), gated("train", LEAST)]
+    assert decide(tasks, store)["train"].choice == "run"
+    store.has(spec("train"), "T")
+    assert decide(tasks, store)["train"].choice == "reuse"
+
+
+def test_rule_3_a_condition_does_not_count_for_the_fingerprint():
+    store = evaluated(0.95)
+    store.has(spec("train"), "T")
+    tasks = [Task(spec("evaluate")), gated("train", "steps.evaluate.metrics.auc > 0.1"), Task(spec("train2"))]
+    with_one, other = decide(tasks, store)["train"], decide([Task(spec("train"))], store)["train"]
+    assert with_one.fingerprint == other.fingerprint
+
+
+def test_a_condition_on_a_step_that_runs_is_decided_in_its_turn_also_where_the_step_must_run():
+    forced = gated("train", LEAST)
+    tasks = [Task(spec("evaluate")), forced, replace(forced, spec=spec("anew"), allow_reuse=False)]
+    decided = decide(tasks, FakeStore())
+    for name in ("train", "anew"):
+        assert (decided[name].choice, decided[name].depends_on) == ("depends", ("evaluate",))
+
+
+def test_a_condition_on_parameters_alone_is_decided_whatever_comes_before():
+    decided = decide([Task(spec("make")), gated("train", "parameters.go", "make", go=False)], FakeStore())
+    assert decided["train"].choice == "not_run"
+
+
+def test_what_needs_the_data_of_a_step_that_is_not_run_is_not_run_and_what_only_follows_it_is():
+    store = evaluated()
+    store.has(spec("after"), "A")
+    tasks = [
+        Task(spec("evaluate")),
+        gated("train", LEAST),
+        Task(spec("deploy", "train")),
+        Task(spec("tell", "deploy", "evaluate")),
+        Task(spec("after"), run_after=("train",)),
+        Task(spec("report"), run_after=("train",)),
+    ]
+    decided = decide(tasks, store)
+    assert {name: each.choice for name, each in decided.items()} == {
+        "evaluate": "reuse",
+        "train": "not_run",
+        "deploy": "not_run",
+        "tell": "not_run",
+        "after": "reuse",
+        "report": "run",
+    }
+    assert decided["deploy"].reasons == (Reason("upstream", "train was not run"),)
+
+
+def test_a_condition_on_a_step_that_is_not_run_does_not_hold():
+    tasks = [Task(spec("evaluate")), gated("train", LEAST), gated("deploy", "steps.train.metrics.loss < 1")]
+    reason = Reason("upstream", "train, whose metrics its condition names, was not run")
+    assert decide(tasks, evaluated())["deploy"].reasons == (reason,)
+
+
+def test_a_condition_that_cannot_be_worked_out_fails_in_its_turn():
+    decided = decide([Task(spec("evaluate")), gated("train", "steps.evaluate.metrics.acu > 1")], evaluated())
+    assert (decided["train"].choice, decided["train"].depends_on) == ("depends", ("evaluate",))
+    assert "evaluate logged no metric 'acu'" in decided["train"].reasons[0].what
+
+
+def test_rule_12_a_step_that_is_not_run_needs_no_evicted_outputs():
+    store = FakeStore()
+    store.has(spec("evaluate"), "E", metrics={"auc": 0.1}, evicted=True)
+    decided = decide([Task(spec("evaluate")), gated("train", LEAST, "evaluate")], store)
+    assert {name: each.choice for name, each in decided.items()} == {"evaluate": "reuse", "train": "not_run"}

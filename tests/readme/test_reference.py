@@ -10,6 +10,7 @@ import typer
 from airflow_mlpipe.cli.app import app
 from airflow_mlpipe.definitions import LocalCompute, compute, kinds, load_pipeline, load_workspace, loads
 from airflow_mlpipe.definitions.expressions import RUN_FIELDS, Ref, parse
+from airflow_mlpipe.definitions.frameworks import FRAMEWORKS
 from airflow_mlpipe.definitions.schedule import PRESETS
 from airflow_mlpipe.definitions.schema import json_schema
 from airflow_mlpipe.definitions.steps import StepBase
@@ -49,14 +50,23 @@ DESCRIBED = [
     ("Fields of every step", 0, STEP),
     ("Fields of python_script", 0, of_kind("PythonScriptStep")),
     ("Fields of command", 0, of_kind("CommandStep")),
+    ("Fields of estimator", 0, of_kind("EstimatorStep")),
+    ("Fields of mpi", 0, of_kind("MpiStep")),
+    ("Many processes", 0, PIPELINE["$defs"]["Distribution"]),
     ("Fields of data_transfer", 0, of_kind("DataTransferStep")),
     ("Fields of module", 0, of_kind("ModuleStep", "version")),
+    ("Sweeps", 0, PIPELINE["$defs"]["Sweep"]),
+    ("Sweeps", 1, PIPELINE["$defs"]["Range"]),
+    ("Sweeps", 2, PIPELINE["$defs"]["Objective"]),
+    ("Mini-batches", 0, PIPELINE["$defs"]["Parallel"]),
+    ("Metrics, conditions, MLflow", 0, WORKSPACE["$defs"]["MlflowTracking"]),
     ("Inputs", 0, PIPELINE["$defs"]["DataReference"]),
     ("Inputs", 1, PIPELINE["$defs"]["StepOutput"]),
     ("Outputs", 0, PIPELINE["$defs"]["PipelineData"]),
     ("Outputs", 1, PIPELINE["$defs"]["Destination"]),
     ("Environments", 0, PIPELINE["$defs"]["Environment"]),
     ("Environments", 1, PIPELINE["$defs"]["ImageBuild"]),
+    ("Frameworks", 1, WORKSPACE["$defs"]["Framework"]),
     ("Modules", 0, MODULE),
     ("Workspace", 0, WORKSPACE),
     ("Workspace", 1, WORKSPACE["$defs"]["Datastore"]),
@@ -112,7 +122,7 @@ def test_every_class_of_definitions_has_a_table():
     described = {id(schema) for _, _, schema in DESCRIBED}
     elsewhere = {
         "Step", "NamedStep", "Group", "Steps", "Input", "Outputs",  # ways to write what has a table
-        "PythonScriptStep", "CommandStep", "DataTransferStep", "ModuleStep",  # in parts, above
+        "PythonScriptStep", "CommandStep", "EstimatorStep", "MpiStep", "DataTransferStep", "ModuleStep",  # in parts, above
         "AssetAll", "AssetAny", "ModulePort", *(cls.__name__ for cls in compute.KINDS.values()),  # below
     }  # fmt: skip
     defs = {**WORKSPACE["$defs"], **MODULE["$defs"], **PIPELINE["$defs"]}
@@ -122,6 +132,11 @@ def test_every_class_of_definitions_has_a_table():
 def test_the_kinds_of_steps_are_these():
     rows = tables("Steps")[0]
     assert {spans(row[0])[0]: spans(row[1])[0] for row in rows} == {k: c.__name__ for k, c in kinds.KINDS.items()}
+
+
+def test_the_frameworks_that_are_always_there_are_these():
+    said = section("Frameworks").partition("|")[0]
+    assert spans(said)[1:] == list(FRAMEWORKS)
 
 
 def test_the_kinds_of_compute_targets_and_their_fields_are_these():

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.definitions import CommandStep, Pipeline, PythonScriptStep, Workspace
+from airflow_mlpipe.definitions import CommandStep, EstimatorStep, Pipeline, PythonScriptStep, Workspace
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.planning.bind import Values, components
 from airflow_mlpipe.resolving.facts import Facts
@@ -74,6 +74,11 @@ class Project:
 def script(name: str, **fields: Any) -> PythonScriptStep:
     """Return a step that runs a script of `src`."""
     return PythonScriptStep(**{"name": name, "script_name": f"{name}.py", "source_directory": "src", **fields})
+
+
+def estimator(name: str, **fields: Any) -> EstimatorStep:
+    """Return a step that trains with a script of `src`."""
+    return EstimatorStep(**{"name": name, "entry_script": f"{name}.py", "source_directory": "src", **fields})
 
 
 def command(name: str, text: str = "true", **fields: Any) -> CommandStep:

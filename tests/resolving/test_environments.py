@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from airflow_mlpipe.definitions import Environment
+from airflow_mlpipe.definitions.frameworks import FRAMEWORKS, Framework
 from airflow_mlpipe.exceptions import EnvironmentBuildError, ImageUnknownError
 from airflow_mlpipe.planning.bind import components
 from airflow_mlpipe.resolving.environments import (
+    check_installed,
     facts_of,
     image_lock,
     image_python,
@@ -133,6 +135,42 @@ def test_a_lock_becomes_the_python_of_its_virtual_environment(folder, store):
     python = interpreter_for(spec, store)
     answer = subprocess.run([python, "-c", "import six; print(six.__version__)"], capture_output=True, check=True)
     assert answer.stdout == b"1.16.0\n"
+
+
+def framework(*packages, requirements=()):
+    return Framework(name="own", packages=packages, requirements=requirements)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        framework(),
+        framework("PyYAML"),
+        framework("no-such-package", "pydantic"),
+        framework(requirements=["pyyaml=={version}"]),
+    ],
+)
+def test_a_python_that_has_what_a_framework_needs_will_do(given):
+    check_installed(given, EnvironmentSpec())
+
+
+def test_a_python_without_what_a_framework_needs_is_refused_with_what_to_do(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    with pytest.raises(EnvironmentBuildError) as caught:
+        check_installed(FRAMEWORKS["sklearn"], EnvironmentSpec(interpreter=python))
+    assert str(caught.value) == (
+        f"the framework sklearn needs the package scikit-learn, which is not installed for {python}: install it, give "
+        "framework_version so that an environment is made, or name an environment"
+    )
+
+
+@pytest.mark.parametrize(
+    "spec", [EnvironmentSpec(lock="sha256:a"), EnvironmentSpec(image="a@sha256:b"), EnvironmentSpec(unknown="down")]
+)
+def test_software_that_is_not_of_the_worker_is_not_looked_at(spec):
+    check_installed(framework("no-such-package"), spec)
 
 
 def test_without_a_lock_the_interpreter_is_the_given_one_or_this_one(store):

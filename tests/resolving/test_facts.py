@@ -1,19 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
-from airflow_mlpipe.definitions import Datastore, DataTransferStep, Environment, Workspace
-from airflow_mlpipe.exceptions import DataChangedError, DataError, SourceError
+from airflow_mlpipe.definitions import Datastore, DataTransferStep, Environment, MpiStep, Workspace
+from airflow_mlpipe.exceptions import DataChangedError, DataError, EnvironmentBuildError, SourceError
 from airflow_mlpipe.planning.bind import Values
 from airflow_mlpipe.resolving import facts
 from airflow_mlpipe.resolving.environments import to_lock
 from airflow_mlpipe.resolving.facts import read_inputs, tasks_of
 from airflow_mlpipe.resolving.locks import lock_environments
-from airflow_mlpipe.runtime.protocol import Content, EnvironmentSpec, InputSpec, OutputSpec
+from airflow_mlpipe.runtime.protocol import Content, DistributionSpec, EnvironmentSpec, InputSpec, OutputSpec
 from airflow_mlpipe.store import snapshots
-from tests.resolving.projects import Project, command, script
+from tests.resolving.projects import Project, command, estimator, script
 
 
 @pytest.fixture
@@ -111,6 +112,57 @@ def test_an_environment_is_read_once_for_all_steps_that_share_it(project, monkey
     shared = Environment(variables={"A": "1"})
     tasks_of(project.facts(project.pipeline(command("a", environment=shared), command("b", environment=shared))))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("code", ["directory", "imports"])
+def test_the_code_of_an_estimator_is_that_of_a_script(project, code):
+    assert task(project, estimator("train", code=code)).spec.code == task(project, script("train", code=code)).spec.code
+    with pytest.raises(SourceError, match=r"fit\.py.*project/src"):
+        task(project, estimator("fit", code=code))
+
+
+def test_the_script_of_an_mpi_step_must_be_there(project):
+    ranks = {"name": "ranks", "source_directory": "src"}
+    assert task(project, MpiStep(script_name="train.py", **ranks)).spec.code == task(project, script("train")).spec.code
+    assert task(project, MpiStep(command="true", **ranks)).spec.code == task(project, script("train")).spec.code
+    with pytest.raises(SourceError, match=r"fit\.py.*project/src"):
+        task(project, MpiStep(script_name="fit.py", **ranks))
+
+
+def test_the_framework_of_an_estimator_says_what_starts_its_processes(project):
+    step = estimator("train", framework="pytorch", distribution={"processes_per_node": 2})
+    assert task(project, step).spec.distribution == DistributionSpec("torchrun", processes=2)
+
+
+def test_rule_4_an_estimator_without_a_version_is_observed(project):
+    spec = task(project, estimator("train", framework="tensorflow")).spec
+    assert spec.environment == replace(
+        task(project, script("train")).spec.environment, variables={"TF_CPP_MIN_LOG_LEVEL": "1"}
+    )
+    assert spec.environment.observe
+
+
+def test_rule_4_an_estimator_with_a_version_has_a_lock(project):
+    project.workspace = Workspace(frameworks={"six": {"requirements": "six=={version}"}})
+    step = estimator("train", framework="six", framework_version="1.16.0")
+    with pytest.raises(EnvironmentBuildError, match=r"requirements six==1\.16\.0 has no lock.*run `mlpipe lock FILE`"):
+        task(project, step)
+    environment = project.workspace.environment_of(project.pipeline(step), step)
+    lock_environments(project.root, [to_lock(environment, project.root)])
+    facts = project.facts(project.pipeline(step))
+    spec = facts.task(step).spec
+    assert spec.environment.lock == "sha256:" + hashlib.sha256(b"six==1.16.0\n").hexdigest()
+    facts.pack(spec)  # what it needs is not installed here; its environment will have it
+
+
+def test_a_framework_that_is_missing_is_said_before_anything_is_launched(project):
+    project.workspace = Workspace(frameworks={"own": {"packages": ["no-such-package", "nor-this"]}})
+    step = estimator("train", framework="own")
+    facts = project.facts(project.pipeline(step))
+    spec = facts.task(step).spec
+    with pytest.raises(EnvironmentBuildError, match="the framework own needs the package no-such-package or nor-this"):
+        facts.pack(spec)
+    assert not snapshots.exists(project.site.store, spec.code)
 
 
 def test_a_transfer_has_no_environment(project):

@@ -5,7 +5,7 @@ import pytest
 from airflow_mlpipe.exceptions import OutputMissingError
 from airflow_mlpipe.runtime.collect import check_outputs
 from airflow_mlpipe.runtime.layout import StepDirectory
-from airflow_mlpipe.runtime.protocol import OutputSpec
+from airflow_mlpipe.runtime.protocol import DistributionSpec, OutputSpec
 
 
 @pytest.fixture
@@ -56,3 +56,15 @@ def test_a_folder_of_links_counts_as_written(directory):
     (directory.outputs / "x").mkdir()
     (directory.outputs / "x" / "link").symlink_to("/etc/hostname")
     check_outputs(directory, {"x": OutputSpec()}, pytest.fail)
+
+
+def test_where_each_rank_has_outputs_of_its_own_the_rank_that_wrote_none_is_named(directory):
+    each = DistributionSpec("mpi", processes=3, outputs="each")
+    (directory.outputs / "x").mkdir()
+    for rank in (0, 2):
+        (directory.outputs / "x" / str(rank)).touch()
+    with pytest.raises(OutputMissingError, match="but output 'x' of rank 1 was not written"):
+        check_outputs(directory, {"x": OutputSpec(kind="file")}, pytest.fail, each)
+    (directory.outputs / "x" / "1").touch()
+    check_outputs(directory, {"x": OutputSpec(kind="file")}, pytest.fail, each)
+    check_outputs(directory, {"x": OutputSpec(kind="folder")}, pytest.fail, DistributionSpec("mpi", processes=3))

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from airflow_mlpipe.planning.bind import components
+from airflow_mlpipe.runtime import command
+from airflow_mlpipe.runtime.layout import StepDirectory
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, StepSpec, dump, load_spec, to_json
 
 IMAGE = "r.io/train@sha256:" + "a" * 64
@@ -33,3 +35,10 @@ def test_rule_3_the_target_is_no_component():
     placed = StepSpec("p", "s", "command", environment=EnvironmentSpec(image=IMAGE), target=TARGET)
     assert components(plain) == components(placed)
     assert IMAGE not in json.dumps(components(placed))
+
+
+def test_variables_of_one_launch_reach_the_command_and_secrets_come_after_them(tmp_path):
+    spec = StepSpec("p", "train", "command", late={"MLFLOW_RUN_ID": "1", "TOKEN": "late"})
+    assert load_spec(dump(spec)) == spec
+    given = command.environment(spec, StepDirectory(tmp_path), {"TOKEN": "secret"})
+    assert (given["MLFLOW_RUN_ID"], given["TOKEN"]) == ("1", "secret")

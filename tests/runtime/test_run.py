@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airflow_mlpipe.runtime.metrics import read_metrics
-from airflow_mlpipe.runtime.protocol import InputSpec, OutputSpec, to_json
+from airflow_mlpipe.runtime.protocol import DistributionSpec, InputSpec, OutputSpec, to_json
 from airflow_mlpipe.runtime.run import Run
 from tests.runtime.steps import spec_of
 
@@ -103,3 +103,35 @@ def test_outside_of_a_step_variables_stand_in(offline, monkeypatch):
 def test_the_module_needs_only_the_standard_library():
     source = Path(__file__).parents[2] / "airflow_mlpipe" / "runtime" / "run.py"
     assert "airflow_mlpipe" not in source.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "value"),
+    [
+        ("torchrun", "RANK", "2"),
+        ("mpi", "OMPI_COMM_WORLD_RANK", "2"),
+        ("mpi", "PMI_RANK", "2"),
+        ("tensorflow", "MLPIPE_RANK", "2"),
+        ("tensorflow", "TF_CONFIG", '{"task": {"type": "worker", "index": 2}}'),
+    ],
+)
+@pytest.mark.parametrize("outputs", ["first", "each"])
+def test_the_metrics_of_other_ranks_do_not_count_unless_each_has_outputs(
+    tmp_path, monkeypatch, kind, variable, value, outputs
+):
+    spec = spec_of(distribution=DistributionSpec(kind, processes=3, outputs=outputs))
+    (tmp_path / "spec.json").write_bytes(to_json(spec))
+    monkeypatch.setenv("MLPIPE_STEP_DIRECTORY", str(tmp_path))
+    Run.get_context().log("loss", 0.5)
+    monkeypatch.setenv(variable, value)
+    assert Run.get_context().rank == 2
+    Run.get_context().log("loss", 0.7)
+    with pytest.raises(ValueError, match="finite"):
+        Run.get_context().log("loss", float("nan"))
+    others = {"loss_rank_2": 0.7} if outputs == "each" else {}
+    assert read_metrics(tmp_path / "metrics.jsonl") == {"loss": 0.5, **others}
+
+
+def test_a_step_of_one_process_is_rank_0_whatever_its_variables_say(run, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    assert run.rank == 0

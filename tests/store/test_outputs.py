@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_mlpipe.exceptions import DataError, StoreUnreachableError
 from airflow_mlpipe.store import attempts, digests, layout, statindex
 from airflow_mlpipe.store.digests import Content, StatIndex, digest_object, digest_path
-from airflow_mlpipe.store.outputs import check, fetch, publish, verify, verify_all
+from airflow_mlpipe.store.outputs import check, copy, fetch, publish, verify, verify_all
 from airflow_mlpipe.store.staging import Stager
 from airflow_mlpipe.store.statindex import stamp_of
 from airflow_mlpipe.store.store import Store
@@ -368,3 +368,53 @@ def test_somebody_who_is_not_root_gets_links_to_read_only_files():
         assert stat.S_IMODE((folder / "got" / "a").stat().st_mode) == 0o444
     finally:
         shutil.rmtree(folder)
+
+
+AGAIN = layout.output("1e" * 32, "c2", "model")
+
+
+def published(store, source):
+    content = put(store, source)
+    return content, copy(store, PATH, AGAIN, content)
+
+
+@pytest.mark.parametrize("url", ["local", "memory://copies"])
+def test_what_is_published_once_more_is_the_same_and_complete(url, made, tmp_path):
+    store = Store.open(str(tmp_path / "store") if url == "local" else url)
+    content, lost = published(store, made)
+    assert lost is None
+    assert verify(store, AGAIN, content) is None
+    assert {path: store.read(f"{AGAIN}/{path}") for path in FILES} == FILES
+    store.remove("")
+
+
+def test_a_single_file_is_published_once_more(tmp_path):
+    (tmp_path / "one").write_bytes(b"one")
+    store = Store.open(str(tmp_path / "store"))
+    assert published(store, tmp_path / "one")[1] is None
+    assert store.read(AGAIN) == b"one"
+
+
+def test_a_folder_without_files_is_published_once_more(tmp_path):
+    (tmp_path / "none").mkdir()
+    store = Store.open(str(tmp_path / "store"))
+    assert published(store, tmp_path / "none")[1] is None
+    assert (store.local_root / AGAIN).is_dir()
+
+
+def test_what_was_published_once_more_outlives_the_first(made, tmp_path):
+    store = Store.open(str(tmp_path / "store"))
+    content, _ = published(store, made)
+    status = (store.local_root / AGAIN / "weights.bin").stat()
+    assert (status.st_nlink, stat.S_IMODE(status.st_mode)) == (1, 0o444)
+    store.remove(PATH)
+    assert verify(store, AGAIN, content) is None
+
+
+def test_what_is_damaged_or_gone_is_not_published_once_more(made, tmp_path):
+    store = Store.open(str(tmp_path / "store"))
+    content = put(store, made)
+    store.remove(f"{PATH}/weights.bin")
+    assert copy(store, PATH, AGAIN, content) == "1 of its 3 files are gone"
+    store.remove(PATH)
+    assert copy(store, PATH, AGAIN, content) == "it is gone"

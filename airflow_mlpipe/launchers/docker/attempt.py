@@ -17,6 +17,7 @@ from airflow_mlpipe.launchers.docker.container import INSIDE, numbers
 from airflow_mlpipe.launchers.docker.guard import CLAIM
 from airflow_mlpipe.runtime.metrics import read_metrics
 from airflow_mlpipe.runtime.protocol import StepResult
+from airflow_mlpipe.runtime.ranks import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,7 +165,8 @@ class Attempt:
             raise failures.removed(self._container.name)
         seconds = time.monotonic() - self._began
         self._take_back(created, failed=state["ExitCode"] != 0)
-        error = failures.ending(state, self._container)
+        given, tail = self._container.spec.distribution, self._work.output.tail.lines()
+        error = explained(failures.ending(state, self._container), given, tail)
         metrics: dict[str, float] = {}
         if error is None:
             try:
@@ -174,7 +176,7 @@ class Attempt:
         return StepResult(
             exit_code=int(state["ExitCode"]),
             error=error,
-            tail=self._work.output.tail.lines(),
+            tail=tail,
             seconds=seconds,
             metrics=metrics,
         )

@@ -14,6 +14,7 @@ from airflow_mlpipe.definitions.amounts import memory_bytes
 from airflow_mlpipe.exceptions import CommandFailedError, DataError, StepError
 from airflow_mlpipe.launchers.docker.guard import CLAIM
 from airflow_mlpipe.runtime import command
+from airflow_mlpipe.runtime.distribution import command_line
 from airflow_mlpipe.runtime.layout import StepDirectory
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Container:
 
         :raises CommandFailedError: if the step has no command.
         """
-        argv = command.arguments(self.spec, INSIDE.places(self.spec))
+        argv = command_line(self.spec, INSIDE.places(self.spec))
         if not argv:
             message = "the step has no command; give it one"
             raise CommandFailedError(message)

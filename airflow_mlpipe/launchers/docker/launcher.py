@@ -28,6 +28,7 @@ from airflow_mlpipe.launchers.ending import failure, hidden, publish_result, wit
 from airflow_mlpipe.naming import object_name
 from airflow_mlpipe.resolving.addresses import Address
 from airflow_mlpipe.runtime.collect import check_outputs
+from airflow_mlpipe.runtime.tagged import untangled
 from airflow_mlpipe.store.log import Log
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class DockerLauncher:
         target = _target_of(spec)
         python = spec.environment.interpreter or INTERPRETER
         spec = replace(spec, environment=replace(spec.environment, interpreter=python))
-        output = Output(secrets.values(), log)
+        output = Output(secrets.values(), log, lambda: untangled(spec))
         hide = output.mask.hide
         with step_directory(self._store, claim) as root, hidden(hide):
             staged = fill(self._store, spec, root, self._open_uri)
@@ -70,7 +71,7 @@ class DockerLauncher:
             with checkpointed(self._store, staged, fingerprint, log):
                 result = self._run(Work(staged, secrets, output, self._check), container)
             staged.check_inputs()
-            check_outputs(staged.directory, spec.outputs, lambda line: log(hide(line)))
+            check_outputs(staged.directory, spec.outputs, lambda line: log(hide(line)), spec.distribution)
             return self._published(staged, fingerprint, claim, result)
 
     def kill(self) -> None:

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 PATIENCE = 300.0
 """Seconds for which an API server that does not answer is asked again: it restarts, or its network does."""
 
-_WATCH_SECONDS = 50
+WATCH_SECONDS = 50
 """How long one connection is used for watching; others take it up."""
 _NO_LOG = b"unable to retrieve container logs"
 _TRANSIENT = {429, 500, 502, 503, 504}
@@ -43,6 +43,11 @@ class Cluster:
         from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook  # noqa: PLC0415 -- heavy
 
         return KubernetesHook(conn_id=self._target.connection)
+
+    @property
+    def hook(self) -> Any:  # noqa: ANN401 -- as above
+        """The provider's hook, for what is made of other kinds than pods."""
+        return self._hook
 
     @cached_property
     def api(self) -> Any:  # noqa: ANN401 -- the client is not typed
@@ -140,7 +145,7 @@ class Cluster:
         with refusals.said(f"watch the pod {name}"):
             api, only = self.another_api(), f"metadata.name={name}"
             for event in Watch().stream(
-                api.list_namespaced_pod, self.namespace, field_selector=only, timeout_seconds=_WATCH_SECONDS
+                api.list_namespaced_pod, self.namespace, field_selector=only, timeout_seconds=WATCH_SECONDS
             ):
                 yield str(event["type"]), event["raw_object"]
 
@@ -152,11 +157,19 @@ class Cluster:
             return [plain(event) for event in found.items]
         return []
 
-    def last_lines(self, name: str, container: str, count: int) -> bytes:
-        """Return what a container has printed last; nothing where that is gone."""
+    def last_lines(self, name: str, container: str, count: int, *, stamped: bool = False) -> bytes:
+        """Return what a container has printed last; nothing where that is gone.
+
+        :param stamped: whether each line stands behind its time.
+        """
         with suppress(StepError, refusals.NotThereError), refusals.said(f"read the log of the pod {name}"):
             answer = self.api.read_namespaced_pod_log(
-                name, self.namespace, container=container, tail_lines=count, _preload_content=False
+                name,
+                self.namespace,
+                container=container,
+                tail_lines=count,
+                timestamps=stamped,
+                _preload_content=False,
             )
             return b"" if answer.data.startswith(_NO_LOG) else bytes(answer.data)
         return b""

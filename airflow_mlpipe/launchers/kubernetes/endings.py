@@ -11,9 +11,12 @@ from airflow_mlpipe.launchers.ending import with_lines
 from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, STAGE
 from airflow_mlpipe.launchers.kubernetes.state import ended, is_leaving, state_of
 from airflow_mlpipe.runtime.pod import failure, wrapper
+from airflow_mlpipe.runtime.ranks import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from airflow_mlpipe.runtime.protocol import DistributionSpec
 
 _STOPPED = (None, wrapper.STOPPED, 128 + signal.SIGKILL)
 """With which exit codes a command ends that is stopped."""
@@ -58,11 +61,14 @@ def taken(events: Sequence[Mapping[str, Any]]) -> str | None:
     return words[-1] if words else None
 
 
-def failed(pod: Mapping[str, Any] | None, name: str, tail: Sequence[str]) -> MlpipeError:
+def failed(
+    pod: Mapping[str, Any] | None, name: str, tail: Sequence[str], given: DistributionSpec | None = None
+) -> MlpipeError:
     """Return the error for a pod that has ended without a result.
 
     :param pod: as it was last; None if nobody knows.
     :param tail: the last lines of the command.
+    :param given: how the command is many processes, if it is.
     """
     if pod is None or (is_leaving(pod) and ended(pod, BASE).get("exitCode") in _STOPPED):
         message = f"the pod {name} was deleted while the step ran; nothing of it is kept"
@@ -76,7 +82,7 @@ def failed(pod: Mapping[str, Any] | None, name: str, tail: Sequence[str]) -> Mlp
             with_lines(f"the pod was stopped: {status.get('reason')}: {said}{_remedy(said)}", tail)
         )
     told = _told(pod, PUBLISH)
-    return told if told is not None and _published_in_vain(pod) else _command(pod, name, tail, told)
+    return told if told is not None and _published_in_vain(pod) else _command(pod, name, tail, told, given)
 
 
 def _staging(pod: Mapping[str, Any]) -> MlpipeError | None:
@@ -102,7 +108,9 @@ def _told(pod: Mapping[str, Any], name: str) -> MlpipeError | None:
     return None
 
 
-def _command(pod: Mapping[str, Any], name: str, tail: Sequence[str], told: MlpipeError | None) -> MlpipeError:
+def _command(
+    pod: Mapping[str, Any], name: str, tail: Sequence[str], told: MlpipeError | None, given: DistributionSpec | None
+) -> MlpipeError:
     end = ended(pod, BASE)
     code = end.get("exitCode")
     if code in (0, wrapper.UNPUBLISHED):
@@ -115,7 +123,7 @@ def _command(pod: Mapping[str, Any], name: str, tail: Sequence[str], told: Mlpip
         return CommandFailedError(f"the pod {name} ended before its command did: {reason}")
     if isinstance(told, InputLostError):
         return told
-    return CommandFailedError(with_lines(_ended_with(end, pod), tail))
+    return CommandFailedError(with_lines(str(explained(_ended_with(end, pod), given, tail)), tail))
 
 
 def _ended_with(end: Mapping[str, Any], pod: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from airflow_mlpipe.launchers.kubernetes.state import is_over
 
 if TYPE_CHECKING:
     from airflow_mlpipe.launchers.kubernetes.cluster import Cluster, Json
-    from airflow_mlpipe.launchers.kubernetes.printed import Printed
+    from airflow_mlpipe.launchers.kubernetes.printed import Taking
 
 _TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?\S* ?")
 _PAUSE = 0.5
@@ -27,7 +27,7 @@ class Follower:
     :param since: when the log was read last by somebody else, in seconds since 1970.
     """
 
-    def __init__(self, cluster: Cluster, name: str, output: Printed, since: float | None = None) -> None:
+    def __init__(self, cluster: Cluster, name: str, output: Taking, since: float | None = None) -> None:
         self._cluster = cluster
         self._name = name
         self._output = output

@@ -21,8 +21,15 @@ FINGERPRINT = "mlpipe/fingerprint"
 CHAIN = "mlpipe/chain"
 """The label that all tries of a task instance have in common, whatever they compute."""
 
+POD = ("v1", "Pod")
+JOB = ("batch/v1", "Job")
+MPI_JOB = ("kubeflow.org/v2beta1", "MPIJob")
+"""What is made for a step: the API and the kind of it."""
+
 _ENVIRONMENT = "-env"
 _STAGING = "-staging"
+_WORKER = "-worker-9999"
+"""How the operator names the pods of an MPIJob, which must be names of hosts."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class PodIdentity:
     """The step that a pod runs. Whoever goes on with what was begun under a claim finds the pod by its name.
 
     ``fingerprint`` and ``claim`` say where the outputs and the result go. ``map_index`` is -1 for a task that is not mapped.
+    ``made`` is what is made: a pod, or what makes one for each node.
     """
 
     pipeline: str
@@ -38,11 +46,14 @@ class PodIdentity:
     fingerprint: str
     claim: str
     map_index: int = -1
+    made: tuple[str, str] = POD
 
     @property
     def name(self) -> str:
-        """The name of the pod: the same for everybody who goes on with what was begun under the claim."""
-        return object_name(self.step, self.fingerprint, self.claim, room=len(_STAGING))
+        """The name of the pod, or of what makes many: the same for everybody who goes on with what was begun under the claim."""
+        return object_name(
+            self.step, self.fingerprint, self.claim, room=len(_WORKER if self.made == MPI_JOB else _STAGING)
+        )
 
     @property
     def environment_secret(self) -> str:

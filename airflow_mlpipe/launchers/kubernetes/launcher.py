@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import CommandFailedError, MlpipeError
 from airflow_mlpipe.launchers.ending import hidden
-from airflow_mlpipe.launchers.kubernetes.pod import BASE
+from airflow_mlpipe.launchers.kubernetes.nodes import work_of
 from airflow_mlpipe.launchers.kubernetes.printed import Printed
-from airflow_mlpipe.launchers.kubernetes.state import is_leaving, is_over
-from airflow_mlpipe.launchers.kubernetes.work import MOST_ATTEMPTS, Work, attempt_of
+from airflow_mlpipe.launchers.kubernetes.work import MOST_ATTEMPTS
 from airflow_mlpipe.runtime.pod import failure
+from airflow_mlpipe.runtime.tagged import untangled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_mlpipe.launchers.kubernetes.cluster import Json
+    from airflow_mlpipe.launchers.kubernetes.work import Work
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import StepResult, StepSpec
 
@@ -63,7 +63,7 @@ class KubernetesLauncher:
         :raises StepError: if the step does not succeed, or no pod can be had; it says what to do.
         :raises DataError: if an input is missing or has changed.
         """
-        work = Work.of(self._site, spec, fingerprint, claim)
+        work = work_of(self._site, spec, fingerprint, claim)
         with self._answering(work, secrets, log) as output:
             if result := work.result:
                 work.remove()
@@ -81,23 +81,21 @@ class KubernetesLauncher:
         event: Any,  # noqa: ANN401 -- whatever the trigger tells
     ) -> StepResult:
         """Go on when the trigger has told something; see `launch`."""
-        work = Work.of(self._site, spec, fingerprint, claim)
+        work = work_of(self._site, spec, fingerprint, claim)
         told = Told.of(event)
         with self._answering(work, secrets, log) as output:
             if told.error is not None and work.result is None:
                 raise told.error
-            pod = work.cluster.read(work.name)
+            pod = work.read()
             return self._see_to_its_end(work, pod, secrets, output, told)
 
     def lives(self, spec: StepSpec, fingerprint: str, claim: str) -> bool:
         """Say whether there is a pod of a claim that runs, will run, or has succeeded."""
-        work = Work.of(self._site, spec, fingerprint, claim)
-        pod = work.cluster.read(work.name)
-        return pod is not None and not is_leaving(pod) and pod["status"].get("phase") != "Failed"
+        return work_of(self._site, spec, fingerprint, claim).lives()
 
     def end(self, spec: StepSpec, fingerprint: str, claim: str) -> None:
         """Delete the pod of a claim, if there is one."""
-        Work.of(self._site, spec, fingerprint, claim).remove()
+        work_of(self._site, spec, fingerprint, claim).remove()
 
     def kill(self) -> None:
         """Delete the pod; may be called at any time, more than once, by a signal handler."""
@@ -109,10 +107,9 @@ class KubernetesLauncher:
         """Be ready to be killed in a block; if it fails, no pod is left behind. Yield what takes the command's output."""
         from airflow.sdk.exceptions import TaskDeferred  # noqa: PLC0415 -- heavy, needed only to run
 
-        output = Printed(secrets.values(), log)
+        output = Printed(secrets.values(), log, untangled(work.spec))
         with hidden(output.hide):
-            api = work.cluster.another_api()
-            self._delete = partial(api.delete_namespaced_pod, work.name, work.cluster.namespace)
+            self._delete = work.deletion()
             try:
                 self._check()
                 yield output
@@ -123,11 +120,11 @@ class KubernetesLauncher:
                 raise
 
     def _begin(self, work: Work, secrets: Mapping[str, str], log: Callable[[str], None]) -> Json:
-        there = work.cluster.read(work.name)
+        there = work.read()
         pod = work.begin(secrets)
         self._check()
         doing = "goes on with" if there else "has begun"
-        log(f"{doing} the pod {work.name} in the namespace {work.cluster.namespace}")
+        log(f"{doing} {work.called} in the namespace {work.cluster.namespace}")
         return pod
 
     def _see_to_its_end(
@@ -137,11 +134,11 @@ class KubernetesLauncher:
 
         :param pod: None if it is gone.
         """
-        attempt, since = told.attempt if told else attempt_of(pod), told.since if told else None
+        attempt, since = told.attempt if told else work.attempt_of(pod), told.since if told else None
         taken = told.taken if told else None
         while True:
             if pod is not None:
-                if work.target.deferrable and not is_over(pod, BASE):
+                if work.target.deferrable and not work.is_over(pod):
                     work.leave(pod, attempt, shown=since, silent=bool(secrets))
                 pod = work.wait(pod, output, since)
                 self._check()

@@ -22,12 +22,12 @@ from airflow_mlpipe.launchers.docker.container import INSIDE, is_engine_id, vari
 from airflow_mlpipe.launchers.kubernetes.identity import STAGING_IMAGE, PodIdentity, Supplies
 from airflow_mlpipe.launchers.kubernetes.template import overlay
 from airflow_mlpipe.launchers.kubernetes.volumes import PRIVATE, Json, Volumes
-from airflow_mlpipe.runtime import command
+from airflow_mlpipe.runtime.distribution import command_line
 from airflow_mlpipe.runtime.pod.wrapper import wrapped
 from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_mlpipe.runtime.protocol import StepSpec
 
@@ -49,12 +49,15 @@ _USER = "mlpipe"
 _STAGING_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
-def pod_for(spec: StepSpec, identity: PodIdentity, supplies: Supplies) -> dict[str, Any]:
+def pod_for(
+    spec: StepSpec, identity: PodIdentity, supplies: Supplies, argv: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Return the manifest of the pod that runs a step, as plain data.
 
     The message into the step lies in the store, at `airflow_mlpipe.store.layout.spec`, before the pod is created.
 
     :param spec: complete; its target is of kind ``kubernetes``.
+    :param argv: what its container runs, if that is not the command of the step.
     :raises StepError: if the step has no image that a cluster can pull, or the target gives the user's container what
         it must not have.
     :raises CommandFailedError: if the step has no command.
@@ -63,7 +66,7 @@ def pod_for(spec: StepSpec, identity: PodIdentity, supplies: Supplies) -> dict[s
     if not isinstance(target, KubernetesCompute):
         message = f"step {spec.step!r} does not run in a pod, but on a target of kind {target.kind}"
         raise StepError(message)
-    return _Pod(spec, target, identity, supplies).manifest()
+    return _Pod(spec, target, identity, supplies, argv).manifest()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class _Pod:
     target: KubernetesCompute
     identity: PodIdentity
     supplies: Supplies
+    argv: Sequence[str] | None
 
     def manifest(self) -> Json:
         """Return the manifest."""
@@ -149,7 +153,7 @@ class _Pod:
         return context | ({"capabilities": {"drop": ["ALL"]}} if self.target.user else {})
 
     def _base(self) -> Json:
-        argv = command.arguments(self.spec, INSIDE.places(self.spec))
+        argv = command_line(self.spec, INSIDE.places(self.spec)) if self.argv is None else self.argv
         if not argv:
             message = "the step has no command; give it one"
             raise CommandFailedError(message)

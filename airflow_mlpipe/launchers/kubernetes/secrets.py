@@ -18,7 +18,7 @@ def environment_secret(
 ) -> dict[str, Any]:
     """Return the Secret that holds the user's secret variables by name; only the user's container has them as such.
 
-    :param owner: the uid of the pod.
+    :param owner: the uid of the pod, or of what makes the pods.
     """
     return _secret(identity, identity.environment_secret, values, namespace, owner)
 
@@ -32,10 +32,16 @@ def staging_secret(
 ) -> dict[str, Any]:
     """Return the Secret that holds the storage options of the store, and of the datastores by name.
 
-    :param owner: the uid of the pod.
+    :param owner: the uid of the pod, or of what makes the pods.
     """
     options = {"store": dict(store), "datastores": {name: dict(given) for name, given in datastores.items()}}
     return _secret(identity, identity.staging_secret, {OPTIONS: json.dumps(options)}, namespace, owner)
+
+
+def owned_by(identity: PodIdentity, uid: str) -> dict[str, Any]:
+    """Return the reference by which an object goes with what was made for a step."""
+    version, kind = identity.made
+    return {"apiVersion": version, "kind": kind, "name": identity.name, "uid": uid}
 
 
 def _secret(
@@ -45,7 +51,7 @@ def _secret(
     if namespace is not None:
         metadata["namespace"] = namespace
     if owner is not None:
-        metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": identity.name, "uid": owner}]
+        metadata["ownerReferences"] = [owned_by(identity, owner)]
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -136,7 +136,7 @@ class Volumes:
         for name, bound in self.spec.inputs.items():
             place = self.target.datastores.get(bound.datastore or "")
             path = self._below_root(bound)
-            if place is not None and path is not None and bound.mode == "mount":
+            if place is not None and path is not None and bound.mode == "mount" and not bound.files:
                 yield Mounted(name, place.volume, "/".join(filter(None, (place.sub_path, path))))
 
     def _below_root(self, bound: InputSpec) -> str | None:

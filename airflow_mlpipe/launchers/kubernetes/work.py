@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_mlpipe.definitions.compute import KubernetesCompute, target_from
@@ -22,6 +22,7 @@ from airflow_mlpipe.launchers.kubernetes.watching import Watching
 from airflow_mlpipe.resolving.launched import Launched, complete_result
 from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
 from airflow_mlpipe.runtime.protocol import to_json
+from airflow_mlpipe.runtime.tagged import untangled
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.log import Log
 
@@ -41,10 +42,10 @@ MOST_ATTEMPTS = 6
 """How often that is done within one try of the task, the first time included."""
 
 _INTERPRETER = "python"
-_LOOK_SECONDS = 1.0
-_SHOW_SECONDS = 10
+LOOK_SECONDS = 1.0
+SHOW_SECONDS = 10
 """How often the triggerer shows what a command has printed."""
-_LEAVING_SECONDS = 60.0
+LEAVING_SECONDS = 60.0
 """How long the rest of a pod may take beyond its grace period."""
 
 
@@ -83,6 +84,33 @@ class Work:
         return self.identity.name
 
     @property
+    def called(self) -> str:
+        """How the pod is called to people."""
+        return f"the pod {self.name}"
+
+    def read(self) -> Json | None:
+        """Return what is there of it; None if it is gone."""
+        return self.cluster.read(self.name)
+
+    def is_over(self, pod: Json) -> bool:
+        """Say whether its command will do nothing any more."""
+        return is_over(pod, BASE)
+
+    def attempt_of(self, pod: Json | None) -> int:
+        """Return for which time it was begun."""
+        annotations = pod["metadata"].get("annotations") or {} if pod else {}
+        return int(annotations.get(ATTEMPT, "1"))
+
+    def lives(self) -> bool:
+        """Say whether it runs, will run, or has succeeded."""
+        pod = self.read()
+        return pod is not None and not is_leaving(pod) and pod["status"].get("phase") != "Failed"
+
+    def deletion(self) -> Callable[[], object]:
+        """Return what deletes it, by connections of its own: for a signal handler that interrupts the others."""
+        return partial(self.cluster.another_api().delete_namespaced_pod, self.name, self.cluster.namespace)
+
+    @property
     def result(self) -> StepResult | None:
         """What the pod has published, if all of it is there."""
         return complete_result(self.site.store, self.spec, self.identity.fingerprint, self.identity.claim)
@@ -99,15 +127,21 @@ class Work:
         if pod is None:
             pod = self.cluster.create(manifest)
         try:
-            for secret in short_lived(
-                self.identity, self.cluster.namespace, pod["metadata"]["uid"], secrets, credentials
-            ):
-                self.cluster.put_secret(secret, anew=fresh)
+            self.put_secrets(pod["metadata"]["uid"], secrets, credentials, anew=fresh)
         except StepError:
             if fresh:
                 self.cluster.delete(self.name)
             raise
         return pod
+
+    def put_secrets(self, owner: str, secrets: Mapping[str, str], credentials: Credentials, *, anew: bool) -> None:
+        """Create the short-lived Secrets.
+
+        :param owner: the uid of what they go with.
+        :param anew: whether those that are there belong to something earlier.
+        """
+        for secret in short_lived(self.identity, self.cluster.namespace, owner, secrets, credentials):
+            self.cluster.put_secret(secret, anew=anew)
 
     def leave(self, pod: Json, attempt: int, *, shown: float | None = None, silent: bool) -> NoReturn:
         """Leave the pod to the triggerer.
@@ -120,7 +154,7 @@ class Work:
 
         from airflow_mlpipe.launchers.kubernetes.trigger import PodTrigger  # noqa: PLC0415 -- as above
 
-        operator = self.cluster.operator(pod, deferrable=True, logging_interval=None if silent else _SHOW_SECONDS)
+        operator = self.cluster.operator(pod, deferrable=True, logging_interval=None if silent else SHOW_SECONDS)
         operator.pod = operator.full_pod_spec
         try:
             operator.invoke_defer_method(last_log_time=None if shown is None else _moment(shown))
@@ -140,6 +174,7 @@ class Work:
             if not is_over(pod, BASE):
                 self._await_start(output.say)
             now = Follower(self.cluster, self.name, output, since).to_the_end()
+            output.end()
             if now is None and not self.result:
                 watching.sees_the_end()
             now = now or watching.last
@@ -147,9 +182,9 @@ class Work:
 
     def _settled(self, pod: Json) -> Json:
         """Return a pod whose sidecar has ended, too: what it says of a failure is told then."""
-        end = time.monotonic() + _grace(pod) + _LEAVING_SECONDS
+        end = time.monotonic() + grace(pod) + LEAVING_SECONDS
         while not is_finished(pod) and time.monotonic() < end:
-            time.sleep(_LOOK_SECONDS / 2)
+            time.sleep(LOOK_SECONDS / 2)
             now = self.cluster.read(self.name)
             if now is None:
                 break
@@ -161,7 +196,7 @@ class Work:
         while pod := self.cluster.read(self.name):
             if start.look(pod, self.cluster.events(self.name, pod["metadata"]["uid"]), time.monotonic()):
                 return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
     def taken_away(self, pod: Json | None) -> str | None:
         """Return what took the pod away that had done nothing wrong, in words.
@@ -174,24 +209,19 @@ class Work:
 
     def error(self, pod: Json | None, output: Printed) -> MlpipeError:
         """Return the error for a pod that has ended without a result."""
-        tail = Tail()
-        tail.feed(self.cluster.last_lines(self.name, BASE, TAIL_LINES))
+        pieces, tail = untangled(self.spec), Tail()
+        tail.feed(pieces.feed(self.cluster.last_lines(self.name, BASE, TAIL_LINES)) + pieces.rest())
         lines = [output.hide(line) for line in tail.lines()] or output.tail.lines()
-        return endings.failed(pod, self.name, lines)
+        return endings.failed(pod, self.name, lines, self.spec.distribution)
 
     def remove(self, *, wait: bool = False) -> None:
         """Delete the pod; the Secrets that it owns go with it."""
         pod = self.cluster.read(self.name) if wait else None
-        self.cluster.delete(self.name, wait=_grace(pod) + _LEAVING_SECONDS if pod else 0)
+        self.cluster.delete(self.name, wait=grace(pod) + LEAVING_SECONDS if pod else 0)
 
 
-def attempt_of(pod: Json | None) -> int:
-    """Return for which time a pod was begun."""
-    annotations = pod["metadata"].get("annotations") or {} if pod else {}
-    return int(annotations.get(ATTEMPT, "1"))
-
-
-def _grace(pod: Json) -> float:
+def grace(pod: Json) -> float:
+    """Return the seconds that the containers of a pod have after SIGTERM."""
     return float(pod["spec"].get("terminationGracePeriodSeconds") or 0)
 
 

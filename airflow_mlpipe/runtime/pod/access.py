@@ -41,6 +41,7 @@ class Told:
     has after SIGTERM, ``checkpoint`` how many lie between two saved states. ``credentials`` and
     ``secrets`` are mounted Secrets: storage options, and the user's variables, whose values are never shown.
     ``mounted`` says where inputs lie that are mounted instead of copied. ``remove`` is a folder to be removed at the end.
+    Where a step runs on many nodes, ``node`` is the number of this one, ``attempt`` says for which time they were begun.
     """
 
     store: str
@@ -54,6 +55,9 @@ class Told:
     secrets: Path | None = None
     mounted: Mapping[str, str] = field(default_factory=dict)
     remove: Path | None = None
+    node: int = 0
+    nodes: int = 1
+    attempt: str = ""
     message: Path = Path("/dev/termination-log")
 
     @classmethod
@@ -77,6 +81,9 @@ class Told:
             secrets=_path(variables, "MLPIPE_SECRETS"),
             mounted=json.loads(variables.get("MLPIPE_MOUNTED", "{}")),
             remove=_path(variables, "MLPIPE_REMOVE"),
+            node=int(variables.get("MLPIPE_NODE") or cls.node),
+            nodes=int(variables.get("MLPIPE_NODES") or cls.nodes),
+            attempt=variables.get("MLPIPE_ATTEMPT", ""),
             message=_path(variables, "MLPIPE_TERMINATION_LOG") or cls.message,
         )
 

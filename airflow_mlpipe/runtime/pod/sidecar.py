@@ -22,6 +22,7 @@ from airflow_mlpipe.runtime.output import Mask
 from airflow_mlpipe.runtime.pod import failure, wrapper
 from airflow_mlpipe.runtime.pod.access import Access
 from airflow_mlpipe.runtime.pod.fill import signatures_of
+from airflow_mlpipe.runtime.pod.nodes import Nodes
 from airflow_mlpipe.runtime.pod.saving import Saving
 from airflow_mlpipe.runtime.protocol import OutputRef, StepResult, to_json
 from airflow_mlpipe.runtime.results import write_result
@@ -35,6 +36,7 @@ from airflow_mlpipe.store.tokens import token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from airflow_mlpipe.runtime.pod.access import Told
 
@@ -69,13 +71,19 @@ class Sidecar:
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         if self._stopped.is_set():
             self._stop()
-        owner = Owner.here(self._spec.pipeline, "", self._spec.step)
-        with Beat(self._access.store, Claim(self._told.fingerprint, self._told.claim, 0, owner)):
+        with self._beat():
             self._serve()
             while not self._stopped.wait(60):
                 pass
         if self._told.remove is not None:
             shutil.rmtree(self._told.remove, ignore_errors=True)
+
+    def _beat(self) -> AbstractContextManager[object]:
+        """Show that the claim is held; where there are many nodes, the first one does."""
+        if self._told.node != 0:
+            return contextlib.nullcontext()
+        owner = Owner.here(self._spec.pipeline, "", self._spec.step)
+        return Beat(self._access.store, Claim(self._told.fingerprint, self._told.claim, 0, owner))
 
     def _serve(self) -> None:
         saving = self._saving()
@@ -88,18 +96,30 @@ class Sidecar:
             self._fail(CommandFailedError(f"the command ended with exit code {code}"))
             return
         try:
-            self._publish()
+            if self._is_due():
+                self._publish()
+                wrapper.say_done(self._told.root, 0)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the user's container waits to be told
             self._fail(error)
-        else:
-            wrapper.say_done(self._told.root, 0)
+
+    def _is_due(self) -> bool:
+        """Say whether this node publishes, which is for the first one when all others have ended well.
+
+        :raises StoreError: if the store cannot be reached.
+        """
+        nodes = Nodes(self._access.store, self._told)
+        if self._told.node == 0:
+            return nodes.others_ended(self._stopped)
+        nodes.say_ended()
+        wrapper.say_done(self._told.root, 0)
+        return False
 
     def _say(self, line: str) -> None:
         self._print(self._hide(line))
 
     def _saving(self) -> Saving | None:
         told = self._told
-        if not self._spec.checkpoint:
+        if not self._spec.checkpoint or told.node != 0:
             return None
         folder = self._directory.checkpoint
         key = self._spec.saved_under(told.fingerprint)
@@ -129,7 +149,7 @@ class Sidecar:
             signatures_of(self._told, "inputs"),
         )
         staged.check_inputs()
-        check_outputs(self._directory, self._spec.outputs, self._say)
+        check_outputs(self._directory, self._spec.outputs, self._say, self._spec.distribution)
         metrics = read_metrics(self._directory.metrics, self._hide)
         began = time.monotonic()
         outputs = self._upload()

@@ -8,6 +8,9 @@ MLPIPE_TEST_HOST_ADDRESS   the address at which pods reach what tests serve on t
 MLPIPE_TEST_STAGING_IMAGE  what docker/step.Dockerfile builds
 MLPIPE_TEST_BUSYBOX_IMAGE  an image that has nothing but busybox
 MLPIPE_TEST_PYTHON_IMAGE   an image that has a ``python3`` and nothing of ours
+MLPIPE_TEST_TORCH_IMAGE    one that has torch, for the tests of many nodes; they are skipped without it
+MLPIPE_TEST_MPI_IMAGE      one that has Open MPI, mpi4py and sshd, with a user of the uid 1000; likewise
+MLPIPE_TEST_NAMESERVER     the address of a server that knows pods by name, where the cluster's own pods are told of none
 ========================== ===========================================================================================
 """
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from airflow_mlpipe.exceptions import StepError
-from airflow_mlpipe.runtime.protocol import OutputSpec
+from airflow_mlpipe.runtime.protocol import DistributionSpec, OutputSpec
 from tests.integration.kubernetes.cluster import namespace
 from tests.integration.kubernetes.running import deferred
 
@@ -69,6 +69,19 @@ def test_the_documented_role_is_enough(bench, steps, deferrable):
 
 
 @pytest.mark.usefixtures("as_worker")
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_the_documented_role_is_enough_for_many_nodes(bench, steps, deferrable):
+    bind(steps)
+    bench.namespace = steps
+    many = DistributionSpec("tensorflow", nodes=2)
+    script = 'echo x > "$MLPIPE_OUTPUT_MODEL"; echo shown'
+    result = deferred(bench, bench.shell(script, outputs=MODEL, distribution=many, target={"deferrable": deferrable}))
+    assert bench.store.read(result.outputs["model"].path) == b"x\n"
+    if not deferrable:  # else the triggerer may have shown it
+        assert {"[node 0] shown", "[node 1] shown"} <= set(bench.logged)
+
+
+@pytest.mark.usefixtures("as_worker")
 def test_an_account_without_the_role_is_told_which_it_needs(bench, steps):
     bench.namespace = steps
     with pytest.raises(
@@ -79,11 +92,14 @@ def test_an_account_without_the_role_is_told_which_it_needs(bench, steps):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_the_documented_role_reads_no_secret_and_changes_nothing_but_pods():
+def test_the_documented_role_reads_no_secret_and_changes_nothing():
     rules = {resource: rule["verbs"] for rule in documented("Role")["rules"] for resource in rule["resources"]}
     assert rules == {
-        "pods": ["create", "get", "watch", "delete"],
+        "pods": ["create", "get", "list", "watch", "delete"],
         "pods/log": ["get"],
         "events": ["list"],
         "secrets": ["create", "delete"],
+        "jobs": ["create", "get", "delete"],
+        "mpijobs": ["create", "get", "delete"],
+        "services": ["create", "delete"],
     }

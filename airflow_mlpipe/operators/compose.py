@@ -1,0 +1,165 @@
+"""A step that is made of others: a sweep takes the best of its trials, a parallel step what all its mini-batches left.
+
+Runs those that are missing where no task of their own does. What they left is published once more as the outputs of the
+step, so that its record stands for itself: it can be kept, evicted, lost and made again without a word about trials.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.exceptions import InputLostError, StepError
+from airflow_mlpipe.operators.claims import Wait
+from airflow_mlpipe.planning.trials import objective_of
+from airflow_mlpipe.resolving.decide import History
+from airflow_mlpipe.resolving.trials import look_up_trials
+from airflow_mlpipe.resolving.union import unite
+from airflow_mlpipe.runtime.protocol import OutputRef, StepResult
+from airflow_mlpipe.store import layout, runs
+from airflow_mlpipe.store import outputs as published
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_mlpipe.operators.life import Life
+    from airflow_mlpipe.planning.plan import Decision, Found, Task
+    from airflow_mlpipe.planning.trials import Trial
+    from airflow_mlpipe.resolving.launched import Launched
+    from airflow_mlpipe.resolving.trials import Tried
+    from airflow_mlpipe.runtime.protocol import StepSpec
+
+_NAMED = 5
+"""How many trials that failed an error names."""
+
+
+def make_trials(life: Life, task: Task, decision: Decision) -> None:
+    """Run the trials of a sweep that are missing, unless others do, before the sweep itself is claimed.
+
+    One whose outputs were evicted was as good as its record says: only if it is the best it runs again, here.
+    """
+    if not decision.spec.is_composite or decision.found:
+        return
+    only_this_run = task.regenerate or not task.allow_reuse
+    tried = look_up_trials(life.look_up, decision.spec, only_this_run=only_this_run)
+    if life.trials_here and tried.missing:
+        for trial in tried.missing:
+            life.say(f"{trial} begins")
+            with suppress(StepError):  # its note says so
+                _live(life, task, trial)
+        tried = look_up_trials(life.look_up, decision.spec, only_this_run=only_this_run)
+    if decision.spec.sweep and tried.best and tried.best[1].evicted:
+        trial = tried.best[0]
+        life.say(f"{trial} is the best, and its outputs were evicted; it runs again")
+        _live(life, task, trial)
+
+
+def _live(life: Life, task: Task, trial: Trial) -> None:
+    step, instance = trial.spec.step, life.owner.task_instance
+    owner = replace(life.owner, step=step, task_instance=f"{instance}/{step}" if instance else None)
+    history = History.read(life.site, owner.pipeline, [step], life.history.scanned)
+    life.look_up.refresh(trial.fingerprint)
+    alone = replace(life, owner=owner, history=history, before=Wait(), depth=life.depth + 1, reasons=())
+    alone.live(replace(task, spec=trial.spec))
+
+
+def compose(life: Life, launched: Launched) -> StepResult:
+    """Return what a step comes to that is made of others; its seconds are those of all.
+
+    :raises StepError: if more trials or mini-batches failed than may, none has the objective, or two mini-batches left a
+        file of one name; it names them.
+    :raises InputLostError: if what one of them left is damaged or gone.
+    """
+    spec = launched.spec
+    tried = look_up_trials(life.look_up, spec, only_this_run=launched.regenerate or not launched.allow_reuse)
+    failed = failures(life, tried)
+    if len(failed) > _allowed(spec) or len(failed) == len(tried.trials):
+        raise StepError(_told(tried, failed))
+    if spec.parallel:
+        life.say(f"puts together what {len(tried.found)} of {len(tried.trials)} mini-batches left")
+        outputs = {name: unite(life.site, launched, tried, name) for name in spec.outputs}
+        return _result(life, tried, outputs, {})
+    trial, record = _best(tried)
+    value = record.metrics[tried.metric]
+    life.say(f"the best of {len(tried.trials)} trials is {trial}: {tried.metric} = {value:.6g}")
+    outputs = {name: _published(life, launched, trial, name, record) for name in spec.outputs}
+    return _result(life, tried, outputs, record.metrics)
+
+
+def _best(tried: Tried) -> tuple[Trial, Found]:
+    if tried.best is None:
+        message = "a sweep in which not every trial failed has a best one"
+        raise AssertionError(message)
+    return tried.best
+
+
+def _result(life: Life, tried: Tried, outputs: Mapping[str, OutputRef], metrics: Mapping[str, float]) -> StepResult:
+    observed: dict[str, str] = {}
+    for other in tried.trials:
+        if other.number in tried.found:
+            observed.update(life.look_up.observed(other.fingerprint, tried.found[other.number].number))
+    return StepResult(
+        exit_code=0,
+        seconds=sum(found.seconds for found in tried.found.values()),
+        observed=observed,
+        metrics=metrics,
+        outputs=outputs,
+    )
+
+
+def _allowed(spec: StepSpec) -> int:
+    """Return how many trials or mini-batches may fail."""
+    if spec.sweep:
+        return spec.sweep.max_failed
+    return spec.parallel.error_threshold if spec.parallel else 0
+
+
+def failures(life: Life, tried: Tried) -> dict[int, str]:
+    """Return why trials cannot be the best: they failed in this run, or have not the objective; by number."""
+    failed: dict[int, str] = {}
+    for trial in tried.trials:
+        found = tried.found.get(trial.number)
+        if found is None:
+            failed[trial.number] = _why_missing(life, trial)
+        elif tried.spec.sweep and isinstance(wrong := objective_of(tried.spec.sweep, found.metrics), str):
+            failed[trial.number] = wrong
+    return failed
+
+
+def _why_missing(life: Life, trial: Trial) -> str:
+    owner = life.owner
+    note = runs.read_note(life.site.store, owner.pipeline, owner.run, trial.spec.step) or {}
+    if note.get("outcome") == "failed" and note.get("plan") == life.plan:
+        return str(note.get("error"))
+    return "it has left no result: its task was ended, or did not have its turn; see the log of that, or clear it"
+
+
+def _told(tried: Tried, failed: Mapping[int, str]) -> str:
+    """Return in words which trials or mini-batches failed, and how many may."""
+    if not tried.trials:
+        return "its mini-batches were not dealt out in this run; clear the task that plans them"
+    allowed = _allowed(tried.spec)
+    what, field = (
+        ("mini-batches", "parallel.error_threshold") if tried.spec.parallel else ("trials", "sweep.max_failed")
+    )
+    trials = {trial.number: trial for trial in tried.trials}
+    named = "; ".join(f"{trials[number]}: {error}" for number, error in list(failed.items())[:_NAMED])
+    more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    count = "all" if len(failed) == len(tried.trials) else f"{len(failed)} of {len(tried.trials)}"
+    return f"{count} {what} failed, and {allowed or 'none'} may ({field}): {named}{more}"
+
+
+def _published(life: Life, launched: Launched, trial: Trial, name: str, record: Found) -> OutputRef:
+    """Publish an output of a trial as that of the sweep."""
+    store, given = life.site.store, record.outputs[name]
+    target = layout.output(launched.fingerprint, launched.work, name)
+    lost = published.copy(store, given.path, target, given.content)
+    if lost is None and store.local_root is not None:
+        lost = published.check(store, given.path, given.content, Path(store.full(target)), life.site.index)
+    if lost is None:
+        return OutputRef(target, given.content)
+    store.remove(target)
+    message = f"output {name} of {trial} was lost: {lost}"
+    raise InputLostError(message, given.path, lost)

@@ -1,0 +1,1 @@
+"""A pipeline tells a real MLflow server of its runs."""
