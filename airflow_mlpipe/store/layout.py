@@ -7,6 +7,7 @@
     outputs/<fp>/<claim>/<name>/...           a file or a folder, written once
     outputs/<fp>/<claim>/.result.json         the result of the step, written last
     outputs/<fp>/<claim>/.spec.json           what a pod runs
+    outputs/<fp>/<claim>/.inputs/<name>/...   what was brought for it from a worker's disk, while it runs
     checkpoints/<fp>/<id>/...                 what the next try of a step begins with; removed when it is recorded
     snapshots/<digest>.tar .json .blob        packed source directories, their file lists, texts such as locks
     runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json launched/<step>.json
@@ -96,6 +97,16 @@ def result(fingerprint: str, claim: str) -> str:
 def spec(fingerprint: str, claim: str) -> str:
     """Return the path of the message into a step that fetches it from the store."""
     return f"{outputs(fingerprint, claim)}/.spec.json"
+
+
+def brought_inputs(fingerprint: str, claim: str) -> str:
+    """Return the folder of the inputs that were brought from a worker's disk for a step that does not reach that."""
+    return f"{outputs(fingerprint, claim)}/.inputs"
+
+
+def brought_input(fingerprint: str, claim: str, name: str) -> str:
+    """Return the path of one of them, a file or a folder."""
+    return f"{brought_inputs(fingerprint, claim)}/{_plain(name)}"
 
 
 def checkpoints(fingerprint: str) -> str:

@@ -66,7 +66,7 @@ class KubernetesLauncher:
         work = Work.of(self._site, spec, fingerprint, claim)
         with self._answering(work, secrets, log) as output:
             if result := work.result:
-                work.remove()
+                work.finish()
                 return result
             return self._see_to_its_end(work, self._begin(work, secrets, log), secrets, output)
 
@@ -124,7 +124,7 @@ class KubernetesLauncher:
 
     def _begin(self, work: Work, secrets: Mapping[str, str], log: Callable[[str], None]) -> Json:
         there = work.cluster.read(work.name)
-        pod = work.begin(secrets)
+        pod = work.begin(secrets, log)
         self._check()
         doing = "goes on with" if there else "has begun"
         log(f"{doing} the pod {work.name} in the namespace {work.cluster.namespace}")
@@ -146,7 +146,7 @@ class KubernetesLauncher:
                 pod = work.wait(pod, output, since)
                 self._check()
             if result := work.result:
-                work.remove()
+                work.finish()
                 return result
             words = work.taken_away(pod) or taken
             if words is None or attempt >= MOST_ATTEMPTS:
@@ -156,7 +156,7 @@ class KubernetesLauncher:
                 f"the pod was taken away: {words}; it is begun anew (at most {MOST_ATTEMPTS - attempt} more times)"
             )
             work.remove(wait=True)
-            pod = work.begin(secrets, attempt)
+            pod = work.begin(secrets, output.say, attempt)
 
     def _delete_quietly(self) -> None:
         if self._delete is not None:

@@ -8,6 +8,7 @@ MLPIPE_TEST_HOST_ADDRESS   the address at which pods reach what tests serve on t
 MLPIPE_TEST_STAGING_IMAGE  what docker/step.Dockerfile builds
 MLPIPE_TEST_BUSYBOX_IMAGE  an image that has nothing but busybox
 MLPIPE_TEST_PYTHON_IMAGE   an image that has a ``python3`` and nothing of ours
+MLPIPE_TEST_SKLEARN_IMAGE  one that has scikit-learn, too
 ========================== ===========================================================================================
 """
 
@@ -22,13 +23,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
 
 VARIABLES = (
     "MLPIPE_TEST_HOST_ADDRESS",
     "MLPIPE_TEST_STAGING_IMAGE",
     "MLPIPE_TEST_BUSYBOX_IMAGE",
     "MLPIPE_TEST_PYTHON_IMAGE",
+    "MLPIPE_TEST_SKLEARN_IMAGE",
 )
+
+
+def use(patch: pytest.MonkeyPatch, kubeconfig: Path) -> None:
+    """Have both clients take another configuration from now on: they read the variable when they are imported."""
+    patch.setenv("KUBECONFIG", str(kubeconfig))
+    for client in ("kubernetes", "kubernetes_asyncio"):
+        patch.setattr(f"{client}.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
 
 
 def image(kind: str) -> str:
