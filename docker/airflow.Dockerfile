@@ -11,15 +11,15 @@ USER root
 RUN if ! command -v busybox >/dev/null; then \
       apt-get update && apt-get install -y --no-install-recommends busybox-static && rm -rf /var/lib/apt/lists/*; \
     fi
-COPY pyproject.toml README.md LICENSE constraints.txt /tmp/build/
+COPY pyproject.toml README.md LICENSE /tmp/build/
 COPY airflow_mlpipe /tmp/build/airflow_mlpipe
 RUN chmod -R a+rX /tmp/build
 
 USER airflow
-# Airflow stays at the version of the base image, whatever the constraints say of it.
-RUN version="$(airflow version)" \
- && pip install --no-cache-dir "apache-airflow==${version}" "/tmp/build[s3,gcs,azure,fast]" \
- && airflow version
+# What the base image holds stays as it is: another botocore, say, would break its Amazon provider.
+RUN pip list --format=freeze > /tmp/held.txt \
+ && pip install --no-cache-dir -c /tmp/held.txt "/tmp/build[s3,gcs,azure,fast]" \
+ && pip check && airflow version
 
 # A sequential step costs 0.2 s of scheduling instead of 1.
 ENV AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=0.1

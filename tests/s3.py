@@ -96,7 +96,7 @@ class Server:
 
     def network(self) -> Network:
         """Return a way to the server that can be watched and broken, to be used in a ``with`` block."""
-        return Network(self.port)
+        return Network(self.port, self.host)
 
     def connection(self, options: Mapping[str, Any] | None = None) -> str:
         """Return an Airflow connection as ``AIRFLOW_CONN_...`` holds it.
@@ -118,7 +118,7 @@ def s3_server(bucket: str = "bucket") -> Iterator[Server]:
     _see_that_it_is_installed()
     port = _free_port()
     host = os.environ.get("MLPIPE_TEST_HOST_ADDRESS", "127.0.0.1")
-    command = [sys.executable, "-c", _SERVE, "-H", "0.0.0.0" if host != "127.0.0.1" else host, "-p", str(port)]
+    command = [sys.executable, "-c", _SERVE, "-H", _listens(host), "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for(port, process)
@@ -139,6 +139,10 @@ def _see_that_it_is_installed() -> None:
 def _options(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
     endpoint = f"http://{host}:{port}"
     return {"key": KEY, "secret": SECRET, "endpoint_url": endpoint, "client_kwargs": {"region_name": REGION}}
+
+
+def _listens(host: str) -> str:
+    return host if host == "127.0.0.1" else "0.0.0.0"
 
 
 def _free_port() -> int:
@@ -176,6 +180,8 @@ class _Faults:
     cut: float = 0.0
     conditions: bool = True
     lose: int = 0
+    held: str = ""
+    healed: asyncio.Event = field(default_factory=asyncio.Event)
     refuse_next: list[int] = field(default_factory=list)
 
 
@@ -185,8 +191,9 @@ class Network:
     Its faults hold until `heal`. What it decides by chance follows from the seed and the order of the requests.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self._target = target
+        self._host = host
         self._faults = _Faults()
         self._chance = random.Random(0)
         self._loop = asyncio.new_event_loop()
@@ -213,7 +220,7 @@ class Network:
     @property
     def options(self) -> dict[str, Any]:
         """Storage options that lead through the network."""
-        return _options(self.port)
+        return _options(self.port, self._host)
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[Counter[str]]:
@@ -254,6 +261,15 @@ class Network:
         """Be a server that accepts conditional writes and ignores the condition."""
         self._faults.conditions = False
 
+    def hold(self, words: str) -> None:
+        """Neither pass on nor answer what writes an object whose key holds some words, until `heal`."""
+        self._faults.held = words
+
+    def held(self) -> bool:
+        """Say whether something has come that is held."""
+        words = self._faults.held
+        return bool(words) and any(request.kind == "PUT" and words in request.key for request in self.requests)
+
     def stall(self) -> None:
         """Answer nothing any more, and keep all connections open, until `heal`."""
         self._loop.call_soon_threadsafe(self._open.clear)
@@ -264,6 +280,7 @@ class Network:
 
     def heal(self) -> None:
         """End all faults."""
+        self._loop.call_soon_threadsafe(self._faults.healed.set)
         self._faults = _Faults()
         self._loop.call_soon_threadsafe(self._open.set)
         if self._listener is None:
@@ -274,7 +291,9 @@ class Network:
         return future.result(30)
 
     async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 20, backlog=512)
+        self._listener = await asyncio.start_server(
+            self._accept, _listens(self._host), self.port, limit=1 << 20, backlog=512
+        )
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
@@ -314,6 +333,8 @@ class Network:
         if faults.latency:
             await asyncio.sleep(faults.latency)
         await self._open.wait()
+        if faults.held and faults.held in request.key and request.kind == "PUT":
+            await faults.healed.wait()
         if status := self._refusal(request):
             writer.write(_error(status, with_body=request.kind != "HEAD"))
             await writer.drain()

@@ -13,6 +13,8 @@ from airflow_mlpipe.runtime.pod.access import VARIABLES
 from tests.launchers.kubernetes.pods import container, examples
 
 DOCKER = Path(__file__).parents[1] / "docker"
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+VALUES = yaml.safe_load((DOCKER / "kubernetes" / "values.yaml").read_text())
 MANIFESTS = list(yaml.safe_load_all((DOCKER / "kubernetes" / "rbac.yaml").read_text()))
 
 
@@ -57,9 +59,70 @@ def test_the_rbac_reads_no_secrets_and_reaches_one_namespace():
     assert verbs.isdisjoint({"get", "list", "watch", "*"})
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "kubernetes/values.yaml"])
-def test_an_example_is_yaml(name):
-    assert isinstance(yaml.safe_load((DOCKER / name).read_text()), dict)
+def test_what_is_sent_to_the_engine_is_what_images_are_made_of():
+    """Without it an engine of the old kind is sent .venv and .git, and compiled files change an image."""
+    lines = (DOCKER.parent / ".dockerignore").read_text().splitlines()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    texts = [path.read_text() for path in DOCKER.glob("*.Dockerfile")]
+    copied = {
+        word for text in texts for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for word in line.split()
+    }
+    assert "*" in lines
+    assert sent == copied
+
+
+def test_the_airflow_image_keeps_what_its_base_holds():
+    """Drivers of object stores would change botocore, which breaks the Amazon provider of the base image."""
+    text = (DOCKER / "airflow.Dockerfile").read_text()
+    assert re.search(r"pip list --format=freeze > (\S+) .*pip install .*-c \1 .*pip check", text, re.DOTALL)
+
+
+def test_every_image_of_the_compose_file_can_be_another():
+    for service in COMPOSE["services"].values():
+        assert re.fullmatch(r"\$\{[A-Z0-9_]+_IMAGE:-[a-z0-9./:-]+\}", service["image"])
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)$", (DOCKER / "airflow.Dockerfile").read_text(), re.MULTILINE)
+    assert COMPOSE["x-airflow"]["build"]["args"]["BASE_IMAGE"] == f"${{AIRFLOW_IMAGE:-{base[1]}}}"
+    assert (DOCKER / COMPOSE["x-airflow"]["build"]["context"] / COMPOSE["x-airflow"]["build"]["dockerfile"]).exists()
+
+
+def test_airflow_waits_for_a_database_that_answers_and_a_bucket_that_is_there():
+    """The image of Postgres makes its database with a server that only its own machine reaches."""
+    assert COMPOSE["services"]["airflow"]["depends_on"] == {
+        "postgres": {"condition": "service_healthy"},
+        "bucket": {"condition": "service_completed_successfully"},
+    }
+    assert COMPOSE["services"]["postgres"]["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "-h", "127.0.0.1"]
+
+
+def test_the_compose_file_opens_nothing_to_other_machines():
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_every_airflow_has_the_scheduler_that_does_not_sleep_a_second():
+    compose = COMPOSE["x-airflow"]["environment"]["AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"]
+    chart = VALUES["config"]["scheduler"]["scheduler_idle_sleep_time"]
+    image = re.search(
+        r"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=(\S+)", (DOCKER / "airflow.Dockerfile").read_text()
+    )
+    assert (compose, chart, image[1]) == ("0.1", "0.1", "0.1")
+
+
+def test_the_chart_runs_workers_and_triggerer_as_whom_the_rbac_lets_in():
+    binding = next(manifest for manifest in MANIFESTS if manifest["kind"] == "RoleBinding")
+    accounts = {VALUES[part]["serviceAccount"]["name"] for part in ("workers", "triggerer")}
+    assert {(subject["kind"], subject["name"]) for subject in binding["subjects"]} == {
+        ("ServiceAccount", account) for account in accounts
+    }
+
+
+def test_the_chart_logs_and_stores_with_one_connection_that_is_a_secret():
+    """The chart hands the secret on as a variable; the log of a task pod would go with the pod."""
+    given = {secret["envName"] for secret in VALUES["secret"]}
+    logging = VALUES["config"]["logging"]
+    assert logging["remote_logging"] == "True"
+    assert f"AIRFLOW_CONN_{logging['remote_log_conn_id'].upper()}" in given
 
 
 @pytest.mark.parametrize("name", ["mlpipe-stage", "mlpipe-publish"])

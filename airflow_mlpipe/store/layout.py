@@ -8,6 +8,7 @@
     outputs/<fp>/<claim>/.result.json         the result of the step, written last
     outputs/<fp>/<claim>/.spec.json           what a pod runs
     outputs/<fp>/<claim>/.nodes/<id>/<node>   that a node of many has ended well
+    outputs/<fp>/<claim>/.inputs/<name>/...   what was brought for it from a worker's disk, while it runs
     checkpoints/<fp>/<id>/...                 what the next try of a step begins with; removed when it is recorded
     snapshots/<digest>.tar .json .blob        packed source directories, their file lists, texts such as locks
     runs/<pipeline>/<run>/pin.json plan.json notes/<step>.json launched/<step>.json
@@ -107,6 +108,16 @@ def nodes(fingerprint: str, claim: str) -> str:
 def node(fingerprint: str, claim: str, attempt: str, number: int) -> str:
     """Return the path of what one node says; each attempt has its own."""
     return f"{nodes(fingerprint, claim)}/{_plain(attempt)}/{number}"
+
+
+def brought_inputs(fingerprint: str, claim: str) -> str:
+    """Return the folder of the inputs that were brought from a worker's disk for a step that does not reach that."""
+    return f"{outputs(fingerprint, claim)}/.inputs"
+
+
+def brought_input(fingerprint: str, claim: str, name: str) -> str:
+    """Return the path of one of them, a file or a folder."""
+    return f"{brought_inputs(fingerprint, claim)}/{_plain(name)}"
 
 
 def checkpoints(fingerprint: str) -> str:

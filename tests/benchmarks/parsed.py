@@ -16,12 +16,17 @@ DAGS = 100
 STEPS = 20
 
 
-def write_ours(folder: Path) -> None:
-    """Write YAML definitions and the DAG file that loads them."""
+def write_ours(folder: Path, dags: int = DAGS, workspace: str = "") -> None:
+    """Write YAML definitions and the DAG file that loads them.
+
+    :param workspace: what the file of the workspace says, if there is to be one.
+    """
     (folder / "src").mkdir(parents=True)
     (folder / "src" / "step.py").write_text("print('nothing')\n")
     (folder / "data.csv").write_text("a,b\n1,2\n")
-    for number in range(DAGS):
+    if workspace:
+        (folder / "mlpipe.yaml").write_text(workspace)
+    for number in range(dags):
         (folder / f"parsed_{number:03}.yaml").write_text(_our_definition(number))
     (folder / "load.py").write_text(
         "from airflow_mlpipe.dag_factory import load_pipelines\n\nload_pipelines(globals(), '.')\n"

@@ -96,12 +96,11 @@ class Supplies:
     """What a pod needs to know of the world.
 
     ``store`` is the URL of the output store, ``roots`` those of datastores by name. ``secrets`` and ``credentials``
-    say that the short-lived Secrets of `PodIdentity` are there. ``deadline`` is how many seconds the pod may run.
+    say that the short-lived Secrets of `PodIdentity` are there.
     """
 
     store: str
     roots: Mapping[str, str] = field(default_factory=dict)
     secrets: bool = False
     credentials: bool = False
-    deadline: int | None = None
     checkpoint_seconds: int = 60

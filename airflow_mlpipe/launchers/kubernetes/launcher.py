@@ -66,7 +66,7 @@ class KubernetesLauncher:
         work = work_of(self._site, spec, fingerprint, claim)
         with self._answering(work, secrets, log) as output:
             if result := work.result:
-                work.remove()
+                work.finish()
                 return result
             return self._see_to_its_end(work, self._begin(work, secrets, log), secrets, output)
 
@@ -121,7 +121,7 @@ class KubernetesLauncher:
 
     def _begin(self, work: Work, secrets: Mapping[str, str], log: Callable[[str], None]) -> Json:
         there = work.read()
-        pod = work.begin(secrets)
+        pod = work.begin(secrets, log)
         self._check()
         doing = "goes on with" if there else "has begun"
         log(f"{doing} {work.called} in the namespace {work.cluster.namespace}")
@@ -143,7 +143,7 @@ class KubernetesLauncher:
                 pod = work.wait(pod, output, since)
                 self._check()
             if result := work.result:
-                work.remove()
+                work.finish()
                 return result
             words = work.taken_away(pod) or taken
             if words is None or attempt >= MOST_ATTEMPTS:
@@ -153,7 +153,7 @@ class KubernetesLauncher:
                 f"the pod was taken away: {words}; it is begun anew (at most {MOST_ATTEMPTS - attempt} more times)"
             )
             work.remove(wait=True)
-            pod = work.begin(secrets, attempt)
+            pod = work.begin(secrets, output.say, attempt)
 
     def _delete_quietly(self) -> None:
         if self._delete is not None:

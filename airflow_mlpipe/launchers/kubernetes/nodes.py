@@ -24,9 +24,8 @@ from airflow_mlpipe.launchers.kubernetes.state import ended, is_leaving, running
 from airflow_mlpipe.launchers.kubernetes.supply import Credentials, supplies_of
 from airflow_mlpipe.launchers.kubernetes.work import ATTEMPT, LEAVING_SECONDS, LOOK_SECONDS, SHOW_SECONDS, Work, grace
 from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
-from airflow_mlpipe.runtime.protocol import DistributionSpec, to_json
+from airflow_mlpipe.runtime.protocol import DistributionSpec
 from airflow_mlpipe.runtime.tagged import untangled
-from airflow_mlpipe.store import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,16 +99,16 @@ class NodesWork(Work):
         """Return what deletes it, by connections of its own: for a signal handler that interrupts the others."""
         return self.group.deletion()
 
-    def begin(self, secrets: Mapping[str, str], attempt: int = 1) -> Json:
+    def begin(self, secrets: Mapping[str, str], say: Callable[[str], None], attempt: int = 1) -> Json:
         """Create it and what it needs; where it is there already, return it, with what it may lack."""
         credentials = Credentials.of(self.site, self.spec, self.target)
         supplies = supplies_of(self.site, self.spec, self.target, credentials)
         manifest = (mpijob_for if self.given.kind == "mpi" else job_for)(self.spec, self.identity, supplies)
         manifest["metadata"]["annotations"][ATTEMPT] = str(attempt)
-        self.site.store.write(layout.spec(self.identity.fingerprint, self.identity.claim), to_json(self.spec))
         thing = self.group.read()
         fresh = thing is None
         if thing is None:
+            self._send(supplies, say)
             thing = self.group.create(manifest)
         owner = thing["metadata"]["uid"]
         try:

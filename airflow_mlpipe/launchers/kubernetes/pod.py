@@ -126,7 +126,6 @@ class _Pod:
     def _placement(self) -> Json:
         target = self.target
         return {
-            "activeDeadlineSeconds": self.supplies.deadline,
             "serviceAccountName": target.service_account,
             "imagePullSecrets": [{"name": name} for name in target.image_pull_secrets],
             "nodeSelector": target.node_selector,

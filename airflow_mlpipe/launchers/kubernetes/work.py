@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_mlpipe.definitions.compute import KubernetesCompute, target_from
 from airflow_mlpipe.exceptions import MlpipeError, RecordFormatError, StepError
-from airflow_mlpipe.launchers.kubernetes import endings
+from airflow_mlpipe.launchers.kubernetes import bringing, endings
 from airflow_mlpipe.launchers.kubernetes.cluster import Cluster
 from airflow_mlpipe.launchers.kubernetes.following import Follower
 from airflow_mlpipe.launchers.kubernetes.identity import PodIdentity
@@ -18,6 +18,7 @@ from airflow_mlpipe.launchers.kubernetes.pod import BASE, pod_for
 from airflow_mlpipe.launchers.kubernetes.starting import Start
 from airflow_mlpipe.launchers.kubernetes.state import is_finished, is_leaving, is_over
 from airflow_mlpipe.launchers.kubernetes.supply import Credentials, short_lived, supplies_of
+from airflow_mlpipe.launchers.kubernetes.volumes import Volumes
 from airflow_mlpipe.launchers.kubernetes.watching import Watching
 from airflow_mlpipe.resolving.launched import Launched, complete_result
 from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_mlpipe.launchers.kubernetes.cluster import Json
+    from airflow_mlpipe.launchers.kubernetes.identity import Supplies
     from airflow_mlpipe.launchers.kubernetes.printed import Printed
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import StepResult, StepSpec
@@ -115,16 +117,16 @@ class Work:
         """What the pod has published, if all of it is there."""
         return complete_result(self.site.store, self.spec, self.identity.fingerprint, self.identity.claim)
 
-    def begin(self, secrets: Mapping[str, str], attempt: int = 1) -> Json:
+    def begin(self, secrets: Mapping[str, str], say: Callable[[str], None], attempt: int = 1) -> Json:
         """Create the pod and what it needs; where it is there already, return it, with what it may lack."""
         credentials = Credentials.of(self.site, self.spec, self.target)
-        manifest = pod_for(self.spec, self.identity, supplies_of(self.site, self.spec, self.target, credentials))
+        supplies = supplies_of(self.site, self.spec, self.target, credentials)
+        manifest = pod_for(self.spec, self.identity, supplies)
         manifest["metadata"]["annotations"][ATTEMPT] = str(attempt)
-        message = layout.spec(self.identity.fingerprint, self.identity.claim)
-        self.site.store.write(message, to_json(self.spec))
         pod = self.cluster.read(self.name)
         fresh = pod is None
         if pod is None:
+            self._send(supplies, say)
             pod = self.cluster.create(manifest)
         try:
             self.put_secrets(pod["metadata"]["uid"], secrets, credentials, anew=fresh)
@@ -142,6 +144,12 @@ class Work:
         """
         for secret in short_lived(self.identity, self.cluster.namespace, owner, secrets, credentials):
             self.cluster.put_secret(secret, anew=anew)
+
+    def _send(self, supplies: Supplies, say: Callable[[str], None]) -> None:
+        """Put what the pod is told into the store, and what it does not reach from where it runs."""
+        mounted = {given.name for given in Volumes(self.spec, self.target, self.identity, supplies).mounted}
+        spec = bringing.within_reach(self.site, self.spec, self.identity, mounted, say)
+        self.site.store.write(layout.spec(self.identity.fingerprint, self.identity.claim), to_json(spec))
 
     def leave(self, pod: Json, attempt: int, *, shown: float | None = None, silent: bool) -> NoReturn:
         """Leave the pod to the triggerer.
@@ -213,6 +221,11 @@ class Work:
         tail.feed(pieces.feed(self.cluster.last_lines(self.name, BASE, TAIL_LINES)) + pieces.rest())
         lines = [output.hide(line) for line in tail.lines()] or output.tail.lines()
         return endings.failed(pod, self.name, lines, self.spec.distribution)
+
+    def finish(self) -> None:
+        """Remove the pod of a step that has succeeded, and what was there for it alone."""
+        self.remove()
+        bringing.forget(self.site.store, self.spec, self.identity)
 
     def remove(self, *, wait: bool = False) -> None:
         """Delete the pod; the Secrets that it owns go with it."""

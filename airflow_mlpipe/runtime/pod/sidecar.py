@@ -130,6 +130,8 @@ class Sidecar:
     def _wait(self) -> int | None:
         """Return the command's exit code, or None if the user's container has ended without one."""
         while (code := wrapper.exit_code(self._told.root)) is None:
+            if wrapper.is_cut(self._told.root):
+                self._stop()
             if self._stopped.wait(LOOK_SECONDS):
                 return wrapper.exit_code(self._told.root)
         return code

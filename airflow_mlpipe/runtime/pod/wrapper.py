@@ -7,7 +7,8 @@ It is a static busybox that the init container brought, so the image needs no sh
 - ends what the command left running, then waits until the sidecar is `DONE`, and ends with the exit code that says:
   so the pod ends when all is safe;
 - hands SIGTERM on to the command, ends it where it does not listen, and tells no exit code then: a command that was
-  stopped has not succeeded, whatever it says.
+  stopped has not succeeded, whatever it says. It says that it was (`CUT`): a sidecar that is still starting then does
+  not hear its own SIGTERM, as the first process of a container ignores what it does not handle yet.
 
 The command runs in the background of a shell, so that SIGINT is ignored in it, unless it handles that itself.
 """
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 TOOLS = ".bin"
 BEGUN = ".begun"
 ENDED = ".exit"
+CUT = ".stopped"
 DONE = ".done"
 
 STOPPED = 143
@@ -44,6 +46,10 @@ mlpipe_stop() {
   kill -TERM "$mlpipe_command" 2>/dev/null
   ("$mlpipe_box" sleep "$mlpipe_grace"; kill -KILL "$mlpipe_command") >/dev/null 2>&1 &
 }
+mlpipe_cut() {
+  : >"$0/.stopped"
+  exit 143
+}
 trap mlpipe_stop TERM INT
 : >"$0/.begun" || exit 74
 "$@" &
@@ -51,7 +57,7 @@ mlpipe_command=$!
 [ -z "$mlpipe_stopped" ] || mlpipe_stop
 wait "$mlpipe_command"; mlpipe_code=$?
 while kill -0 "$mlpipe_command" 2>/dev/null; do wait "$mlpipe_command"; mlpipe_code=$?; done
-[ -z "$mlpipe_stopped" ] || exit 143
+[ -z "$mlpipe_stopped" ] || mlpipe_cut
 if [ $$ -eq 1 ] && kill -TERM -1 2>/dev/null; then
   mlpipe_turn=0
   while [ $mlpipe_turn -lt 10 ] && kill -0 -1 2>/dev/null; do "$mlpipe_box" sleep 0.1; mlpipe_turn=$((mlpipe_turn + 1)); done
@@ -81,6 +87,11 @@ def exit_code(root: Path) -> int | None:
     except FileNotFoundError:
         return None
     return int(text) if text.endswith("\n") else None
+
+
+def is_cut(root: Path) -> bool:
+    """Say whether the command was stopped, and has ended."""
+    return (root / CUT).exists()
 
 
 def seconds(root: Path) -> float:

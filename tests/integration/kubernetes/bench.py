@@ -25,6 +25,7 @@ class PodBench(Bench):
     namespace: Namespace | None = None
     server: Server | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    workspace: Workspace = field(default_factory=Workspace)
 
     def launcher(self, options: dict[str, Any] | None = None) -> KubernetesLauncher:
         """Return a launcher.
@@ -33,7 +34,7 @@ class PodBench(Bench):
         """
         assert self.server
         options = options or self.server.options
-        site = Site(Workspace(), self.store, StatIndex.open(), lambda _: options, connection="store")
+        site = Site(self.workspace, self.store, StatIndex.open(), lambda _: options, connection="store")
         return KubernetesLauncher(site)
 
     def target(self, **fields: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ MLPIPE_TEST_PYTHON_IMAGE   an image that has a ``python3`` and nothing of ours
 MLPIPE_TEST_TORCH_IMAGE    one that has torch, for the tests of many nodes; they are skipped without it
 MLPIPE_TEST_MPI_IMAGE      one that has Open MPI, mpi4py and sshd, with a user of the uid 1000; likewise
 MLPIPE_TEST_NAMESERVER     the address of a server that knows pods by name, where the cluster's own pods are told of none
+MLPIPE_TEST_SKLEARN_IMAGE  one that has scikit-learn, too
 ========================== ===========================================================================================
 """
 
@@ -25,13 +26,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
 
 VARIABLES = (
     "MLPIPE_TEST_HOST_ADDRESS",
     "MLPIPE_TEST_STAGING_IMAGE",
     "MLPIPE_TEST_BUSYBOX_IMAGE",
     "MLPIPE_TEST_PYTHON_IMAGE",
+    "MLPIPE_TEST_SKLEARN_IMAGE",
 )
+
+
+def use(patch: pytest.MonkeyPatch, kubeconfig: Path) -> None:
+    """Have both clients take another configuration from now on: they read the variable when they are imported."""
+    patch.setenv("KUBECONFIG", str(kubeconfig))
+    for client in ("kubernetes", "kubernetes_asyncio"):
+        patch.setattr(f"{client}.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
 
 
 def image(kind: str) -> str:

@@ -9,7 +9,7 @@ from tests.integration.kubernetes.bench import PodBench
 from tests.integration.kubernetes.cluster import VARIABLES, namespace
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _images():
     """Skip where nobody says which images the cluster can pull; fail where the cluster is required."""
     if missing := [name for name in VARIABLES if not os.environ.get(name)]:
@@ -20,13 +20,13 @@ def _images():
 
 
 @pytest.fixture(scope="session")
-def _namespace():
+def _namespace(_images):
     with namespace() as made:
         yield made
 
 
 @pytest.fixture
-def own_namespace(_images, _namespace):
+def own_namespace(_namespace):
     """The namespace of the session; nothing is left in it by a test."""
     yield _namespace
     _namespace.delete_pods(grace_period_seconds=0)

@@ -13,10 +13,13 @@ from tests.launchers.steps import FINGERPRINT
 from tests.runtime.steps import eventually
 
 
-def launched(bench, spec, claim="claim", secrets=None):
-    """Launch in a thread; return it, what becomes of it, and the launcher."""
+def launched(bench, spec, claim="claim", secrets=None, options=None):
+    """Launch in a thread; return it, what becomes of it, and the launcher.
+
+    :param options: with which the pod opens the store, if not as here.
+    """
     ended: list[object] = []
-    launcher = bench.launcher()
+    launcher = bench.launcher(options)
 
     def launch():
         try:
@@ -29,13 +32,18 @@ def launched(bench, spec, claim="claim", secrets=None):
     return thread, ended, launcher
 
 
-def said(bench, words, seconds=60):
+def said(bench, words, seconds=120):
     """Wait until the step's log has some words."""
     assert eventually(lambda: any(words in line for line in bench.logged), seconds), bench.logged
 
 
+def is_watched_over(bench, claim="claim"):
+    """Wait until the sidecar of a pod gives signs of life: it takes longer to start than a shell."""
+    assert eventually(lambda: bench.store.exists(layout.beat(FINGERPRINT, claim)), 120)
+
+
 def nothing_is_left(bench):
-    return eventually(lambda: bench.namespace.pods() == [], 60)
+    return eventually(lambda: bench.namespace.pods() == [], 120)
 
 
 def published(bench):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from airflow_mlpipe.exceptions import CommandFailedError
 from airflow_mlpipe.runtime.protocol import OutputSpec
 from tests.integration.kubernetes.cluster import image
-from tests.integration.kubernetes.running import launched, nothing_is_left, published, said
+from tests.integration.kubernetes.running import is_watched_over, launched, nothing_is_left, published, said
 from tests.runtime.steps import eventually
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]
@@ -33,12 +32,13 @@ def evict(namespace):
 
 
 def test_a_pod_that_is_drained_is_begun_anew_in_the_same_try_and_goes_on_from_its_checkpoint(bench):
-    spec = bench.shell(RESUMES, outputs=MODEL, checkpoint=True)
-    thread, ended, _ = launched(bench, spec)
+    patient = {"pod_template": {"spec": {"terminationGracePeriodSeconds": 120}}}
+    thread, ended, _ = launched(bench, bench.shell(RESUMES, outputs=MODEL, checkpoint=True, target=patient))
     said(bench, "begun")
-    time.sleep(5)  # a sidecar takes longer to start than a shell, and looks first at what it has to save
+    is_watched_over(bench)
     evict(bench.namespace)
-    thread.join(timeout=180)
+    thread.join(timeout=240)
+    assert ended, bench.logged
     assert bench.store.read(ended[0].outputs["model"].path) == b"2\n"
     assert any("the pod was taken away: EvictionByEvictionAPI" in line for line in bench.logged)
     assert "goes on after 2" in bench.logged
@@ -67,6 +67,7 @@ def important(own_namespace):
     scheduling.delete_priority_class(name)
 
 
+@pytest.mark.timeout(420)
 def test_a_pod_that_is_preempted_is_begun_anew_when_there_is_room_again(bench, important):
     short = {"spec": {"terminationGracePeriodSeconds": 10}}
     spec = bench.shell(
@@ -77,16 +78,24 @@ def test_a_pod_that_is_preempted_is_begun_anew_when_there_is_room_again(bench, i
     thread, ended, _ = launched(bench, spec)
     said(bench, "begun")
     important()
-    thread.join(timeout=240)
+    thread.join(timeout=380)
     assert bench.store.read(ended[0].outputs["model"].path) == b"x\n"
     assert any("the pod was taken away: Preempt" in line for line in bench.logged), bench.logged
 
 
 @pytest.mark.timeout(420)  # the kubelet looks at volumes once a minute or so
-def test_a_pod_that_writes_more_than_its_volume_holds_is_told_so_and_not_begun_anew(bench):
+@pytest.mark.parametrize(
+    ("full", "said_of_it"),
+    [
+        ({"work_volume": {"size": "4Mi"}}, "exceeds the limit"),
+        ({"resources": {"limits": {"ephemeral-storage": "4Mi"}}}, "ephemeral local storage usage exceeds"),
+    ],
+    ids=["of its volume", "of its node"],
+)
+def test_a_pod_that_writes_more_than_it_may_is_told_so_and_not_begun_anew(bench, full, said_of_it):
     script = 'dd if=/dev/zero of="$MLPIPE_OUTPUT_MODEL" bs=1M count=20 2>/dev/null; echo begun; sleep 300'
-    with pytest.raises(CommandFailedError, match=r"(?i)exceeds the limit .*; give the step more disk"):
-        bench.launch(bench.shell(script, outputs=MODEL, target={"work_volume": {"size": "4Mi"}}))
+    with pytest.raises(CommandFailedError, match=rf"(?i){said_of_it} .*; give the step more disk"):
+        bench.launch(bench.shell(script, outputs=MODEL, target=full))
     assert not any("begun anew" in line for line in bench.logged)
     assert published(bench) == []
     assert eventually(lambda: nothing_is_left(bench))

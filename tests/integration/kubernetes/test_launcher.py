@@ -159,7 +159,7 @@ def test_a_step_that_is_killed_leaves_no_pod_and_publishes_nothing(bench):
     said(bench, "begun")
     launcher.kill()
     launcher.kill()
-    thread.join(timeout=60)
+    thread.join(timeout=180)
     assert isinstance(ended[0], CommandFailedError)
     assert "was stopped" in str(ended[0])
     assert nothing_is_left(bench)
@@ -173,7 +173,7 @@ def test_a_container_that_ignores_sigterm_is_ended_by_its_pod(bench):
     began = time.monotonic()
     launcher.kill()
     assert nothing_is_left(bench)
-    thread.join(timeout=60)
+    thread.join(timeout=180)
     assert time.monotonic() - began < 40
     assert isinstance(ended[0], CommandFailedError)
 
@@ -182,7 +182,7 @@ def test_a_pod_that_somebody_deletes_fails_the_step_and_keeps_nothing(bench):
     thread, ended, _ = launched(bench, bench.shell(COUNTS.format(300), outputs=MODEL))
     said(bench, "begun")
     bench.namespace.delete_pods()
-    thread.join(timeout=90)
+    thread.join(timeout=180)
     assert isinstance(ended[0], CommandFailedError)
     assert "was deleted while the step ran" in str(ended[0])
     assert published(bench) == []
@@ -205,7 +205,7 @@ def reads(process, words):
 
 
 def test_a_worker_is_killed_and_another_goes_on_with_its_pod_whose_command_runs_once(bench):
-    spec = bench.shell(COUNTS.format(15), outputs=MODEL)
+    spec = bench.shell(COUNTS.format(60), outputs=MODEL)
     first = worker(bench, spec)
     reads(first, "begun")
     first.kill()
@@ -224,7 +224,7 @@ def test_what_a_pod_has_published_is_taken_though_nobody_was_there(bench):
     reads(first, "begun")
     first.kill()
     first.communicate()
-    assert eventually(lambda: bench.store.exists(layout.result(FINGERPRINT, "claim")), 60)
+    assert eventually(lambda: bench.store.exists(layout.result(FINGERPRINT, "claim")), 180)
     bench.namespace.delete_pods()
     result = bench.launch(spec)
     assert bench.store.read(result.outputs["model"].path) == b"x\n"
@@ -239,7 +239,7 @@ def test_no_credentials_are_where_the_user_is_and_secrets_are_hidden(bench):
     said(bench, "begun ***")
     (pod,) = bench.namespace.pods()
     owned = bench.namespace.secrets()
-    thread.join(timeout=60)
+    thread.join(timeout=180)
     options = bench.server.options
     credentials = [options["key"], options["secret"]]
     variables = bench.store.read(ended[0].outputs["model"].path).decode()
@@ -280,7 +280,7 @@ def test_what_is_off_in_the_manifest_is_off_at_the_cluster(bench):
     thread, _, _ = launched(bench, bench.shell("ls /var/run/secrets/kubernetes.io 2>&1; echo begun; env; sleep 5"))
     said(bench, "begun")
     (pod,) = bench.namespace.pods()
-    thread.join(timeout=60)
+    thread.join(timeout=180)
     assert (pod["spec"]["automountServiceAccountToken"], pod["spec"]["enableServiceLinks"]) == (False, False)
     assert not any("KUBERNETES_SERVICE" in line for line in bench.logged)
 

@@ -157,7 +157,7 @@ class Pipeline:
         claim = Log.read(store, pod["metadata"]["annotations"]["mlpipe/fingerprint"]).holder
         return int(claim.owner.process.partition("/")[0])
 
-    def until(self, run_id, task, state, timeout=120):
+    def until(self, run_id, task, state, timeout=240):
         self.harness.until(
             lambda: self.state(run_id, task) == state,
             timeout,
@@ -177,7 +177,7 @@ def test_a_pipeline_runs_in_pods_without_worker_slots_and_its_second_run_reuses_
     pipeline = make("plain")
     first = pods.trigger("plain", {"seconds": 40})
     pipeline.until(first, "train", "deferred")
-    pods.until(lambda: "second 3" in pipeline.log(first, "train"), 90, lambda: pipeline.log(first, "train"))
+    pods.until(lambda: "second 3" in pipeline.log(first, "train"), 240, lambda: pipeline.log(first, "train"))
     assert pipeline.state(first, "train") == "deferred"  # its log comes meanwhile
     assert pods.wait("plain", first, 300) == "success", pipeline.log(first, "train")
     assert pods.task_states("plain", first) == ALL_RAN
@@ -187,8 +187,8 @@ def test_a_pipeline_runs_in_pods_without_worker_slots_and_its_second_run_reuses_
     assert (state, states) == ("success", ALL_REUSED)
     log = pipeline.log(first, "train")
     assert log.count("second 39") == 1
-    pods.until(lambda: own_namespace.pods() == [], 60, "pods are left")
-    pods.until(lambda: own_namespace.secrets() == [], 60, "secrets are left")
+    pods.until(lambda: own_namespace.pods() == [], 120, "pods are left")
+    pods.until(lambda: own_namespace.secrets() == [], 120, "secrets are left")
 
 
 def test_a_script_that_fails_is_told_in_few_lines_and_nothing_secret_is_written_anywhere(make, pods):
@@ -215,7 +215,7 @@ def test_a_script_that_fails_is_told_in_few_lines_and_nothing_secret_is_written_
 def test_a_worker_that_is_killed_is_retried_and_its_pod_adopted_so_that_the_command_ran_once(make, pods, own_namespace):
     pipeline = make("adopted", retries=1, more="deferrable: false")
     run_id = pods.trigger("adopted", {"seconds": 45})
-    pods.until(lambda: "second 1" in pipeline.log(run_id, "train"), 150, lambda: pipeline.log(run_id, "train"))
+    pods.until(lambda: "second 1" in pipeline.log(run_id, "train"), 240, lambda: pipeline.log(run_id, "train"))
     (pod,) = [pod for pod in own_namespace.pods() if "train" in pod["metadata"]["name"]]
     os.kill(pipeline.worker_of(pod), signal.SIGKILL)
     assert pods.wait("adopted", run_id, 300) == "success", pipeline.log(run_id, "train", 2)
@@ -226,13 +226,13 @@ def test_a_worker_that_is_killed_is_retried_and_its_pod_adopted_so_that_the_comm
     assert task["try_number"] == 2
     model = pods.xcom("adopted", run_id, "train", "model")
     assert f"/{pod['metadata']['annotations']['mlpipe/claim']}/model" in model["uri"]
-    pods.until(lambda: not own_namespace.pods(), 60, "pods are left")
+    pods.until(lambda: not own_namespace.pods(), 120, "pods are left")
 
 
 def test_a_task_that_somebody_ends_while_it_is_deferred_ends_its_pod(make, pods, own_namespace):
     pipeline = make("ended")
     run_id = pods.trigger("ended", {"seconds": 300})
-    pods.until(lambda: "second 1" in pipeline.log(run_id, "train"), 150, lambda: pipeline.log(run_id, "train"))
+    pods.until(lambda: "second 1" in pipeline.log(run_id, "train"), 240, lambda: pipeline.log(run_id, "train"))
     assert pipeline.state(run_id, "train") == "deferred"
     pods.set_state("ended", run_id, "train", "failed")
-    pods.until(lambda: not own_namespace.pods(), 90, "its pod is left")
+    pods.until(lambda: not own_namespace.pods(), 120, "its pod is left")

@@ -10,7 +10,7 @@ import yaml
 
 from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.runtime.protocol import DistributionSpec, OutputSpec
-from tests.integration.kubernetes.cluster import namespace
+from tests.integration.kubernetes.cluster import namespace, use
 from tests.integration.kubernetes.running import deferred
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]
@@ -52,8 +52,7 @@ def as_worker(steps, tmp_path, monkeypatch):
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(path))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    use(monkeypatch, path)
     return path
 
 

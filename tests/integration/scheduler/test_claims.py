@@ -68,7 +68,10 @@ def test_rule_8_two_dags_that_need_the_same_step_run_it_once_and_the_other_waits
     log = airflow.log(f"{prefix}_second", second, "slow")
     assert f"gives its slot back while it waits for {prefix}_first / {first} / slow" in log
     assert "which began at 20" in log
-    link = airflow.xcom(f"{prefix}_second", second, "slow", "_link_WaitsForLink")
+    link_of = f"{prefix}_second", second
+    linked = "_link_WaitsForLink"  # written after the state
+    airflow.until(lambda: linked in airflow.xcoms(*link_of).get("slow", ()), 60, "there is no link")
+    link = airflow.xcom(*link_of, "slow", linked)
     assert f"/dags/{prefix}_first/runs/" in link
     assert link.endswith("/tasks/slow")
     (tmp_path / "go").touch()

@@ -103,7 +103,7 @@ def test_an_edit_shows_within_seconds_and_makes_a_version_where_there_were_runs(
     airflow.write_dag("edited", text)
     assert airflow.run("edited")[1] == "success"
     airflow.write_dag("edited", text.replace("fixed", "changed"))
-    assert airflow.dag_versions("edited") == [1, 2]
+    airflow.until(lambda: airflow.dag_versions("edited") == [1, 2], 30, "there is no second version")
     run_id, _ = airflow.run("edited")
     assert airflow.xcom("edited", run_id, "second") == {"word": "changed"}
 

@@ -58,6 +58,12 @@ def waiting(airflow, dag_id):
     return run_id
 
 
+def taken(airflow):
+    """Return how many slots of the pool are running, queued and deferred."""
+    pool = airflow.airflow.get("/pools/default_pool")
+    return pool["running_slots"], pool["queued_slots"], pool["deferred_slots"]
+
+
 def ended(airflow, dag_id, run_id):
     assert airflow.wait(dag_id, run_id) == "success", airflow.log(dag_id, run_id, "wait")
     return airflow.xcom(dag_id, run_id, "wait", "confirmed-by")
@@ -70,8 +76,7 @@ def content(airflow, dag_id, run_id, task_id, output):
 @pytest.mark.usefixtures("consumers")
 def test_a_sensor_waits_without_a_slot_and_passes_on_what_a_run_made_and_later_what_one_reused(airflow, producer):
     run_id = waiting(airflow, "consumer")
-    slots = airflow.airflow.get("/pools/default_pool")
-    assert (slots["running_slots"], slots["queued_slots"], slots["deferred_slots"]) == (0, 0, 1)
+    airflow.until(lambda: taken(airflow) == (0, 0, 1), 60, lambda: f"running, queued, deferred: {taken(airflow)}")
     assert airflow.task_states("consumer", run_id) == {"wait": "deferred", "copy": None}
 
     first, _ = producer.run()

@@ -109,7 +109,6 @@ GPU_SUPPLIES = Supplies(
     roots={"landing": "s3://landing/raw"},
     secrets=True,
     credentials=True,
-    deadline=7200,
 )
 
 TOKEN: dict[str, Any] = {

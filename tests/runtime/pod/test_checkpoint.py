@@ -54,6 +54,21 @@ def test_the_next_try_begins_with_what_was_saved(pod, how):
     second.end()
 
 
+def test_a_pod_that_is_ended_before_its_sidecar_listens_saves_what_there_is(pod):
+    counting(pod, 3)
+    assert pod.init().returncode == 0
+    pod.start_command()
+    until((pod.root / "code" / "ready").exists)
+    pod.base.send_signal(signal.SIGTERM)
+    pod.base.wait(20)
+    pod.start_sidecar()  # what it was sent meanwhile it did not hear
+    assert pod.sidecar.wait(30) == 0
+    second = again(pod)
+    counting(second, 6)
+    assert second.init().returncode == 0
+    assert (second.root / "checkpoint" / "n").read_text() == "3\n"
+
+
 def test_it_is_saved_every_so_often(pod):
     pod.told["MLPIPE_CHECKPOINT_SECONDS"] = "1"
     counting(pod, 3)
