@@ -122,6 +122,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     link: bool = True,
     ours: bool = True,
     content: Content | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> bool:
     """Stage a file or a folder at a local path that does not exist yet.
 
@@ -133,6 +134,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     :param ours: whether the source is the store's, which is looked after; a user's own files are never hard-linked,
         as a script may make a link writable.
     :param content: what it is, where that is known: of a folder without files some object stores know nothing.
+    :param sizes: the bytes of its files by relative path, where they were just listed.
     :raises FileNotFoundError: if there is nothing at the path.
     :raises DataError: if it cannot be read.
     """
@@ -146,7 +148,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
         if is_local(fs):
             _stage(root, target, stager)
         else:
-            _download(fs, root, target, stager)
+            _download(fs, root, target, stager, sizes)
     except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own
@@ -176,8 +178,10 @@ def _stage(root: str, target: Path, stager: Stager) -> None:
         stager.stage(file.path, file.status, _at(str(target), relative))
 
 
-def _download(fs: AbstractFileSystem, root: str, target: Path, stager: Stager) -> None:
-    sizes = retried(lambda: sizes_below(fs, root))
+def _download(
+    fs: AbstractFileSystem, root: str, target: Path, stager: Stager, listed: Mapping[str, int] | None
+) -> None:
+    sizes = listed or retried(lambda: sizes_below(fs, root))
     if sizes.keys() != {""}:
         target.mkdir(exist_ok=True)
     places = [(_at(root, relative), (_at(str(target), relative), size)) for relative, size in sizes.items()]
