@@ -20,7 +20,7 @@ from airflow_mlpipe.runtime.protocol import to_json
 from airflow_mlpipe.runtime.untouched import Signature, changes, is_shared, signature, signatures, signatures_at
 from airflow_mlpipe.store import snapshots
 from airflow_mlpipe.store.digests import StatIndex, digest_path
-from airflow_mlpipe.store.outputs import check, fetch, verify
+from airflow_mlpipe.store.outputs import check, damage, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,11 +147,13 @@ def _stage_inputs(  # noqa: PLR0913 -- the collaborators of one loop
                     external.stage(target, index)
                 yield external
                 continue
-            if lost := verify(store, stored, bound.content):
+            sizes = store.sizes(stored)
+            if lost := damage(sizes, bound.content):
                 raise _lost(name, bound, stored, lost)
             if bound.mode == "direct":
                 continue
-            copied = fetch(store.fs, store.full(stored), target, link=bound.mode == "mount", content=bound.content)
+            link, full = bound.mode == "mount", store.full(stored)
+            copied = fetch(store.fs, full, target, link=link, content=bound.content, sizes=sizes)
             if copied and (lost := check(store, stored, bound.content, target, index)):
                 raise _lost(name, bound, stored, lost)
 

@@ -22,7 +22,7 @@ SMALL = 8 << 20
 
 _OPTIONS = {"key", "secret", "token", "endpoint_url", "client_kwargs", "config_kwargs", "use_listings_cache"}
 _OF_CLIENT = {"endpoint_url", "region_name"}
-_OF_CONFIG = {"retries", "max_pool_connections"}
+_OF_CONFIG = {"retries", "max_pool_connections", "connect_timeout", "read_timeout"}
 """The storage options that are understood; any other, and s3fs does it all."""
 
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9_.=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9_.=-]*\Z")

@@ -152,6 +152,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     link: bool = True,
     ours: bool = True,
     content: Content | None = None,
+    sizes: Mapping[str, int] | None = None,
     only: Collection[str] = (),
 ) -> bool:
     """Stage a file or a folder at a local path that does not exist yet.
@@ -164,6 +165,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
     :param ours: whether the source is the store's, which is looked after; a user's own files are never hard-linked,
         as a script may make a link writable.
     :param content: what it is, where that is known: of a folder without files some object stores know nothing.
+    :param sizes: the bytes of its files by relative path, where they were just listed.
     :param only: the files of a folder that are wanted, by relative path; all where none are named.
     :raises FileNotFoundError: if there is nothing at the path, or one of the files that are wanted is not there.
     :raises DataError: if it cannot be read.
@@ -178,7 +180,7 @@ def fetch(  # noqa: PLR0913 -- from where, to where, and how
         if is_local(fs):
             _stage(root, target, stager, only)
         else:
-            _download(fs, root, target, stager, only)
+            _download(fs, root, target, stager, sizes, only)
     except (FileNotFoundError, DataError):
         raise
     except Exception as error:  # each filesystem has errors of its own
@@ -214,8 +216,15 @@ def _wanted(files: Mapping[str, T], only: Collection[str]) -> Mapping[str, T]:
     return {path: files[path] for path in only} if only else files
 
 
-def _download(fs: AbstractFileSystem, root: str, target: Path, stager: Stager, only: Collection[str]) -> None:
-    sizes = _wanted(retried(lambda: sizes_below(fs, root)), only)
+def _download(  # noqa: PLR0913 -- as `fetch`
+    fs: AbstractFileSystem,
+    root: str,
+    target: Path,
+    stager: Stager,
+    listed: Mapping[str, int] | None,
+    only: Collection[str],
+) -> None:
+    sizes = _wanted(listed or retried(lambda: sizes_below(fs, root)), only)
     if sizes.keys() != {""}:
         target.mkdir(exist_ok=True)
     places = [(_at(root, relative), (_at(str(target), relative), size)) for relative, size in sizes.items()]

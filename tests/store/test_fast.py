@@ -58,6 +58,13 @@ def test_an_object_is_the_same_through_either_client(s3, tmp_path, key):
 
 
 @pytest.mark.s3
+@pytest.mark.usefixtures("_installed")
+def test_a_store_that_is_opened_with_keys_has_the_speed_path(s3):
+    """With all that is set for whoever sets nothing."""
+    assert fast._store(Store.open(s3.fresh(), s3.options).fs, "bucket") is not None
+
+
+@pytest.mark.s3
 @pytest.mark.parametrize("key", ["a b", "größe", "a//b", "a/../b", "./a", "a%20b", "a\nb", "a/", ".hidden", "a?b#c"])
 def test_a_name_that_clients_may_write_differently_is_left_to_s3fs(s3, tmp_path, key):
     fs = fsspec.filesystem("s3", **s3.options)
