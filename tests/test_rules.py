@@ -158,8 +158,15 @@ COUNTS["mpi"] = {
     "hostfile": "notes.txt",
     "outputs_of": "each",
 }
+PORTED = ("script", "command", "estimator", "mpi")
+for _kind in PORTED:
+    COUNTS[_kind]["sweep"] = {"parameters": {"c": [1.0, 2.0]}, "objective": {"metric": "auc", "goal": "maximize"}}
+    COUNTS[_kind]["parallel"] = {"over": "${{ inputs.data }}", "mini_batch_size": 2}
 TOGETHER = {("mpi", "command"): {"script_name": None, "arguments": []}}
 """What else must be said otherwise with a field."""
+
+A_FOLDER = {"inputs": {"data": "data"}}
+"""What has to be said otherwise for both, with a field that deals out the files of a folder."""
 
 COUNTS_ON_A_CLUSTER = {"mpi": {"node_count"}}
 """Fields whose other values need a Kubernetes target; `tests/planning/test_distributed.py` has them."""
@@ -199,8 +206,32 @@ def test_rule_3_what_says_where_and_when_a_step_runs_is_not_in_the_fingerprint(p
 
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in STEPS for field in COUNTS[kind]])
 def test_rule_2_what_says_what_a_step_makes_is_in_the_fingerprint(project, kind, field):
-    fields = {field: COUNTS[kind][field], **TOGETHER.get((kind, field), {})}
-    assert key(project, kind, **fields) != key(project, kind)
+    given = A_FOLDER if field == "parallel" else {}
+    fields = {field: COUNTS[kind][field], **TOGETHER.get((kind, field), {}), **given}
+    assert key(project, kind, **fields) != key(project, kind, **given)
+
+
+@pytest.mark.parametrize("kind", PORTED)
+@pytest.mark.parametrize("field", ["sweep", "parallel"])
+def test_rule_3_how_many_trials_or_mini_batches_run_side_by_side_is_not_in_the_fingerprint(project, kind, field):
+    given = {field: COUNTS[kind][field], **A_FOLDER}
+    assert key(project, kind, **{**given, field: {**given[field], "max_concurrent": 2}}) == key(project, kind, **given)
+
+
+@pytest.mark.parametrize("kind", PORTED)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"parameters": {"c": [1.0, 3.0]}},
+        {"objective": {"metric": "loss", "goal": "maximize"}},
+        {"objective": {"metric": "auc", "goal": "minimize"}},
+        {"max_failed": 1},
+    ],
+    ids=str,
+)
+def test_rule_2_what_a_sweep_tries_and_how_it_tells_the_best_is_in_the_fingerprint(project, kind, changed):
+    sweep = COUNTS[kind]["sweep"]
+    assert key(project, kind, sweep={**sweep, **changed}) != key(project, kind, sweep=sweep)
 
 
 def test_rule_2_what_kind_of_step_it_is_counts(project):

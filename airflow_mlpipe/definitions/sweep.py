@@ -261,5 +261,8 @@ def sweep_faults(step: Any) -> Iterator[Fault]:  # noqa: ANN401 -- a step with a
             yield Fault(path, "names a parameter of the sweep, which differs from trial to trial", remedy, str(ref))
 
 
-_BOUND_ONCE = {"environment", "inputs", "outputs", "parameters", "distribution", "node_count", "process_count_per_node"}
+_BOUND_ONCE = {
+    *("environment", "inputs", "outputs", "parameters"),
+    *("distribution", "node_count", "process_count_per_node", "options"),
+}
 """Where a parameter has one value for all trials."""

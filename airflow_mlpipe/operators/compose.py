@@ -9,9 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import InputLostError, StepError
+from airflow_mlpipe.exceptions import DataChangedError, InputLostError, StepError
 from airflow_mlpipe.operators.claims import Wait
 from airflow_mlpipe.planning.trials import objective_of
 from airflow_mlpipe.resolving.decide import History
@@ -71,9 +71,11 @@ def compose(life: Life, launched: Launched) -> StepResult:
     :raises StepError: if more trials or mini-batches failed than may, none has the objective, or two mini-batches left a
         file of one name; it names them.
     :raises InputLostError: if what one of them left is damaged or gone.
+    :raises DataChangedError: if they were made of other data than the step is bound to by now.
     """
     spec = launched.spec
     tried = look_up_trials(life.look_up, spec, only_this_run=launched.regenerate or not launched.allow_reuse)
+    _refuse_changed(life, tried)
     failed = failures(life, tried)
     if len(failed) > _allowed(spec) or len(failed) == len(tried.trials):
         raise StepError(_told(tried, failed))
@@ -86,6 +88,23 @@ def compose(life: Life, launched: Launched) -> StepResult:
     life.say(f"the best of {len(tried.trials)} trials is {trial}: {tried.metric} = {value:.6g}")
     outputs = {name: _published(life, launched, trial, name, record) for name in spec.outputs}
     return _result(life, tried, outputs, record.metrics)
+
+
+def _refuse_changed(life: Life, tried: Tried) -> None:
+    """Make sure that trials and mini-batches are of the data that the step is bound to: a record of both would be wrong.
+
+    :raises DataChangedError: if they are not.
+    """
+    parallel, what = tried.spec.parallel, ""
+    if parallel and parallel.dealt and parallel.dealt != tried.spec.inputs[parallel.over].content:
+        what = f"the files of input {parallel.over!r} changed after they were dealt out to mini-batches"
+    for trial in tried.missing:
+        note = _note_of(life, trial)
+        if note.get("fingerprint", trial.fingerprint) != trial.fingerprint:
+            what = what or f"{trial} ran with other inputs or code than the step has now: they changed meanwhile"
+    if what:
+        message = f"{what}; clear the task {tried.spec.step}.plan with what comes after it, or run the pipeline again"
+        raise DataChangedError(message)
 
 
 def _best(tried: Tried) -> tuple[Trial, Found]:
@@ -129,11 +148,18 @@ def failures(life: Life, tried: Tried) -> dict[int, str]:
 
 
 def _why_missing(life: Life, trial: Trial) -> str:
-    owner = life.owner
-    note = runs.read_note(life.site.store, owner.pipeline, owner.run, trial.spec.step) or {}
-    if note.get("outcome") == "failed" and note.get("plan") == life.plan:
+    note = _note_of(life, trial)
+    if note.get("outcome") == "failed":
         return str(note.get("error"))
     return "it has left no result: its task was ended, or did not have its turn; see the log of that, or clear it"
+
+
+def _note_of(life: Life, trial: Trial) -> Mapping[str, Any]:
+    """Return what the trial left in this run, since its plan was made; empty if nothing."""
+    note: Mapping[str, Any] = (
+        runs.read_note(life.site.store, life.owner.pipeline, life.owner.run, trial.spec.step) or {}
+    )
+    return note if note.get("plan") == life.plan else {}
 
 
 def _told(tried: Tried, failed: Mapping[int, str]) -> str:

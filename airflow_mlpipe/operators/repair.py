@@ -73,7 +73,9 @@ def _make(life: Life, record: Record, spec: StepSpec, owner: Owner) -> Outcome:
         raise DataError(message)
     history = History.read(life.site, spec.pipeline, [spec.step], life.history.scanned)
     life.look_up.refresh(record.fingerprint)
-    producer = replace(life, owner=owner, history=history, before=Wait(), depth=life.depth + 1, reasons=())
+    producer = replace(
+        life, owner=owner, history=history, before=Wait(), depth=life.depth + 1, reasons=(), trials_here=True
+    )
     return producer.live(Task(spec))
 
 

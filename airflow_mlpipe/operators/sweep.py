@@ -215,8 +215,12 @@ class SweepOperator(StepOperator):
     def _execute(self, context: Context, before: Wait, told: Mapping[str, Any] | None = None) -> Any:
         """Make sure that the trials were planned, then go the way of a step.
 
-        :raises AirflowFailException: if they were not.
+        :raises AirflowFailException: if they were not, or a task that somebody attached before this one failed.
         """
+        for other in sorted(self.upstream_task_ids - {*helpers_of(self.step)}):  # any trigger rule but ours sees that
+            if (ended := self._state_of(context, other)) not in {"success", "skipped"}:
+                message = f"not run: {other}, which comes before it, is {ended or 'not done'}"
+                raise AirflowFailException(message)
         state = self._state_of_plan(context)
         if state not in {"success", "skipped"}:
             message = (
@@ -230,9 +234,13 @@ class SweepOperator(StepOperator):
         return helpers_of(self.step)[0]
 
     def _state_of_plan(self, context: Context) -> str | None:
+        return self._state_of(context, self._plan_task)
+
+    @staticmethod
+    def _state_of(context: Context, task_id: str) -> str | None:
         ti: Any = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self._plan_task], run_ids=[ti.run_id])
-        state = states.get(ti.run_id, {}).get(self._plan_task)
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
+        state = states.get(ti.run_id, {}).get(task_id)
         return str(getattr(state, "value", state)) if state else None
 
     def _bind(self, context: Context, run: RunContext, site: Site, folder: Path) -> Bound | NotRun:

@@ -68,7 +68,8 @@ def bind(pipeline: str, step: Step, values: Values, facts: StepFacts) -> StepSpe
         nodes and processes come to something that cannot be.
     """
     own = {name: evaluate(value, values) for name, value in step.parameters.items()}
-    scope = replace(values, parameters={**values.parameters, **own})
+    alike = {name: value for name, value in values.parameters.items() if name not in swept(step)}  # one for all trials
+    scope = replace(values, parameters={**alike, **own})
     used = _used(step)
     return StepSpec(
         pipeline=pipeline,

@@ -39,13 +39,14 @@ class ParallelSpec:
     """The mini-batches of a step: it is many steps, each of which reads some files of the input ``over``.
 
     ``error_threshold`` is how many of them may fail. ``batches`` is filled in once the files are known; how they were
-    dealt out does not count for reuse, but who had which the last time keeps it.
+    dealt out does not count for reuse, but who had which the last time keeps it. ``dealt`` is what the input was then.
     """
 
     over: str
     mini_batch_size: int
     error_threshold: int = 0
     batches: tuple[BatchSpec, ...] = ()
+    dealt: Content | None = None
 
 
 def load_sweep(data: Mapping[str, Any] | None) -> SweepSpec | None:
@@ -55,7 +56,18 @@ def load_sweep(data: Mapping[str, Any] | None) -> SweepSpec | None:
 
 def load_parallel(data: Mapping[str, Any] | None) -> ParallelSpec | None:
     """Return the mini-batches that `dump` wrote."""
-    return ParallelSpec(**{**data, "batches": load_batches(data.get("batches", ()))}) if data else None
+    if not data:
+        return None
+    return ParallelSpec(
+        **{**data, "batches": load_batches(data.get("batches", ())), "dealt": load_dealt(data.get("dealt"))}
+    )
+
+
+def load_dealt(data: Mapping[str, Any] | None) -> Content | None:
+    """Return the content that `dump` wrote."""
+    from airflow_mlpipe.store.digests import Content  # noqa: PLC0415 -- see `load_batches`
+
+    return Content(**data) if data else None
 
 
 def load_batches(data: Any) -> tuple[BatchSpec, ...]:  # noqa: ANN401 -- plain JSON

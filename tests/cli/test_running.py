@@ -65,7 +65,7 @@ def test_a_new_project_runs_at_once_and_shows_plain_text(first):
     _, done = first
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert rows[0] == ["step", "outcome", "why", "time", "outputs"]
+    assert rows[0] == ["step", "outcome", "why", "time", "outputs", "metrics"]
     assert [row[:2] for row in rows[1:4]] == [["clean", "ran"], ["fit", "ran"], ["evaluate", "ran"]]
     assert "temperature succeeded: 3 ran" in done.stdout
     assert "clean ran in" in done.stderr

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_mlpipe.definitions import Objective, PythonScriptStep, Range, Sweep, dump, loads
+from airflow_mlpipe.definitions import MpiStep, Objective, PythonScriptStep, Range, Sweep, dump, loads
+from airflow_mlpipe.exceptions import DefinitionError
 from tests.definitions.helpers import problems, read, step
 
 AUC = {"metric": "auc", "goal": "maximize"}
@@ -215,3 +216,9 @@ def test_a_module_may_hold_a_sweep_whose_parameters_are_its_own(tmp_path):
     (step_of_module,) = read(text, tmp_path).steps
     assert step_of_module.parameters == {"kernel": "poly"}
     assert [trial["c"] for trial in step_of_module.sweep.trials] == [1, 2]
+
+
+def test_options_of_mpirun_name_no_parameter_of_the_sweep():
+    space = {"parameters": {"c": [1, 2]}, "objective": {"metric": "auc", "goal": "maximize"}}
+    with pytest.raises(DefinitionError, match="names a parameter of the sweep, which differs from trial to trial"):
+        MpiStep(name="a", script_name="a.py", outputs=["m"], options=["-n", "${{ parameters.c }}"], sweep=space)

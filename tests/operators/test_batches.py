@@ -209,3 +209,14 @@ def test_a_folder_without_files_is_refused(photos):
         DataError, match=r"shrink, input images: .* has no files; mini-batches are dealt out of the files"
     ):
         photos.task("shrink.plan", "r1")
+
+
+def test_rule_5_a_file_that_comes_after_the_files_were_dealt_out_makes_no_record(photos):
+    photos.define(given="raw")
+    photos.plan("r1")
+    photos.batches("r1")
+    photos.put("new")
+    with pytest.raises(DataChangedError, match=r"files of input 'images' changed after .*; clear the task shrink.plan"):
+        photos.task("shrink", "r1")
+    photos.run("r2")
+    assert sorted(photos.thumbs("r2")) == ["a", "b", "c", "d", "e", "new"]

@@ -267,3 +267,24 @@ def test_two_sweeps_that_share_trials_compute_each_once(world, lives):
     lives(sweep(4, 9, step="other"), "r2")
     assert world.launched == ["other[2]"]
     assert fingerprint(components(sweep(4, 9).spec)) == fingerprint(components(sweep(4, 9, step="other").spec))
+
+
+def test_rule_7_a_sweep_that_runs_no_trials_itself_makes_a_lost_sweep_before_it_again(world, lives):
+    first = lives(sweep(1, 4))
+    taken = input_from(first.outputs["model"], InputSpec(), world.site().store.uri)
+    second = sweep(2, 5, step="again")
+    second = replace(second, spec=replace(second.spec, inputs={"m": taken}))
+    lives(second)
+    best = trials_of(second.spec)[1].fingerprint
+    store = world.site().store
+    (record,) = fingerprint_log.Log.read(store, best).records
+    fingerprint_log.evict(store, best, record.number, "room")
+    store.remove(f"outputs/{best}")
+    trials = ({"c": 2}, {"c": 5}, {"c": 9})
+    third = replace(second, spec=replace(second.spec, sweep=replace(second.spec.sweep, trials=trials)))
+    lives(replace(third, spec=trials_of(third.spec)[2].spec), "r2")
+    for trial in trials_of(sweep(1, 4).spec):
+        store.remove(f"outputs/{trial.fingerprint}")
+        store.remove(f"log/{trial.fingerprint[:2]}/{trial.fingerprint}")
+    store.remove(f"outputs/{first.fingerprint}")
+    assert model(lives(third, "r3", trials_here=False), world).read_text() == "model of 5\n"

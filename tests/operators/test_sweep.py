@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, D
 
 from airflow_mlpipe.dag_factory import make_dag
 from airflow_mlpipe.definitions.load import loads
-from airflow_mlpipe.exceptions import StepError
+from airflow_mlpipe.exceptions import DataChangedError, StepError
 from airflow_mlpipe.operators.plan import foreign_upstream, seen_outside
 from airflow_mlpipe.operators.sweep import chunks
 from airflow_mlpipe.store import journal, runs
@@ -268,6 +268,15 @@ def test_what_is_not_planned_does_not_run(churn):
         churn.task("tune", "r1")
 
 
+def test_a_sweep_fails_where_a_task_that_the_user_put_before_it_failed(churn):
+    EmptyOperator(task_id="gate", dag=churn.dag) >> churn.dag.get_task("tune")
+    churn.airflow.states["churn", "r1", "gate"] = "failed"
+    with pytest.raises(AirflowFailException, match=r"not run: gate, which comes before it, is failed"):
+        churn.run("r1")
+    churn.airflow.states["churn", "r1", "gate"] = "success"
+    assert churn.task("tune", "r1").outcome == "ran"
+
+
 def test_a_sweep_that_a_branch_led_past_is_not_run_and_one_that_is_known_is_reused(churn):
     churn.plan("r1")
     churn.task("prepare", "r1")
@@ -340,6 +349,20 @@ def test_tasks_of_the_user_before_the_plan_or_the_sweep_make_it_decide_in_its_tu
 
 def test_the_tasks_of_a_sweep_are_no_tasks_of_the_user(churn):
     assert seen_outside(churn.dag) == set()
+
+
+def test_rule_5_trials_of_other_data_than_the_sweep_has_now_make_no_record(churn):
+    text = (DEFINITION % ("", "max_failed: 1")).replace("VALUES", "1, 2")
+    churn.dag = make_dag(loads(text.replace('"${{ steps.prepare.outputs.clean }}"', "raw.txt"), churn.folder))
+    churn.plan("r1")
+    churn.task("tune.plan", "r1")
+    churn.task("tune.trial", "r1", map_index=1)
+    (churn.folder / "raw.txt").write_text("another\n")
+    churn.task("tune.trial", "r1", map_index=0)
+    with pytest.raises(
+        DataChangedError, match=r"trial 2 \(c=2\) ran with other inputs .* changed meanwhile; clear the task tune.plan"
+    ):
+        churn.task("tune", "r1")
 
 
 def test_a_lost_record_of_a_trial_in_between_is_named(churn):

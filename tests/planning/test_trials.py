@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from airflow_mlpipe.definitions import CommandStep, Sweep
+from airflow_mlpipe.exceptions import ParameterError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.planning.bind import StepFacts, Values, bind, components
 from airflow_mlpipe.planning.plan import Found
 from airflow_mlpipe.planning.trials import best_of, label, objective_of, trials_of
 from airflow_mlpipe.runtime.composite import SweepSpec
-from airflow_mlpipe.runtime.protocol import OutputSpec, dump, load_spec
+from airflow_mlpipe.runtime.protocol import EnvironmentSpec, OutputSpec, dump, load_spec
 
 VALUES = Values({"c": 5.0, "kernel": "rbf"})
 COMMAND = "train ${{ parameters.c }} ${{ parameters.kernel }} > ${{ outputs.model }}"
@@ -126,3 +127,11 @@ def test_what_is_wrong_with_the_objective_is_said(metrics, words):
 
 def test_a_trial_is_named_by_its_parameters():
     assert label({"c": 0.1, "kernel": "rbf", "shrink": True}) == "c=0.1, kernel=rbf, shrink=true"
+
+
+def test_a_variable_of_a_named_environment_has_no_value_of_the_pipeline_in_place_of_the_swept_one():
+    step = CommandStep(name="tune", command=COMMAND, outputs=["model"], sweep=swept(0.1, 1.0))
+    environment = EnvironmentSpec(variables={"C": "${{ parameters.c }}"})
+    facts = StepFacts(environment=environment, outputs={"model": OutputSpec()})
+    with pytest.raises(ParameterError, match="there is no parameter 'c' here"):
+        bind("p", step, VALUES, facts)
