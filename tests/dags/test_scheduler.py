@@ -52,6 +52,10 @@ def test_airflow_finds_every_example(airflow):
         "command_example",
         "existing_dag",
         "waiting_dag",
+        "mini_batches",
+        "mpi_clusters",
+        "sweep_digits",
+        "torch_digits",
     }
 
 
