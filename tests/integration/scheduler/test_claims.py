@@ -65,9 +65,10 @@ def test_rule_8_two_dags_that_need_the_same_step_run_it_once_and_the_other_waits
     kind, workspace = store
     prefix = f"shared_{kind}"
     first, second = both(airflow, tmp_path, prefix, "echo made > ${{ outputs.out }}", workspace)
-    log = airflow.log(f"{prefix}_second", second, "slow")
-    assert f"gives its slot back while it waits for {prefix}_first / {first} / slow" in log
-    assert "which began at 20" in log
+    said = f"gives its slot back while it waits for {prefix}_first / {first} / slow"
+    waiter = f"{prefix}_second", second, "slow"
+    airflow.until(lambda: said in airflow.log(*waiter), 30, "it does not say whom it waits for")
+    assert "which began at 20" in airflow.log(*waiter)
     link_of = f"{prefix}_second", second
     linked = "_link_WaitsForLink"  # written after the state
     airflow.until(lambda: linked in airflow.xcoms(*link_of).get("slow", ()), 60, "there is no link")
