@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.definitions.compute import KubernetesCompute, target_from
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError
 from airflow_mlpipe.launchers.docker.container import INSIDE
 from airflow_mlpipe.launchers.kubernetes.members import (
     INDEX,
@@ -22,7 +21,7 @@ from airflow_mlpipe.launchers.kubernetes.members import (
     metadata_of,
     template_of,
 )
-from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, pod_for
+from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, pod_for, target_of
 from airflow_mlpipe.launchers.kubernetes.secrets import owned_by
 from airflow_mlpipe.runtime import command
 from airflow_mlpipe.runtime.distribution import of_rank
@@ -48,10 +47,7 @@ def job_for(spec: StepSpec, identity: PodIdentity, supplies: Supplies) -> Json:
     :raises StepError: if the step cannot run so; it says what to do.
     :raises CommandFailedError: if the step has no command.
     """
-    target = target_from(spec.target)
-    if not isinstance(target, KubernetesCompute):
-        message = f"step {spec.step!r} does not run in pods, but on a target of kind {target.kind}"
-        raise StepError(message)
+    target = target_of(spec)
     given = distribution_of(spec, target)
     pod = pod_for(spec, identity, supplies, _argv(spec, given, identity.name))
     template = template_of(pod)

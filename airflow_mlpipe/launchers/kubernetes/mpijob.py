@@ -13,17 +13,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.definitions.compute import KubernetesCompute, target_from
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError
 from airflow_mlpipe.launchers.docker.container import INSIDE
 from airflow_mlpipe.launchers.kubernetes.members import base_of, distribution_of, metadata_of, template_of
-from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, pod_for
+from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, pod_for, target_of
 from airflow_mlpipe.runtime import command
 from airflow_mlpipe.runtime.distribution import distributed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow_mlpipe.definitions.compute import KubernetesCompute
     from airflow_mlpipe.launchers.kubernetes.identity import PodIdentity, Supplies
     from airflow_mlpipe.runtime.protocol import DistributionSpec, StepSpec
 
@@ -94,10 +94,7 @@ def mpijob_for(spec: StepSpec, identity: PodIdentity, supplies: Supplies) -> Jso
     :raises StepError: if the step cannot run so; it says what to do.
     :raises CommandFailedError: if the step has no command.
     """
-    target = target_from(spec.target)
-    if not isinstance(target, KubernetesCompute):
-        message = f"step {spec.step!r} does not run in pods, but on a target of kind {target.kind}"
-        raise StepError(message)
+    target = target_of(spec)
     given = distribution_of(spec, target)
     keys = _KEYS if target.user else _KEYS_OF_ROOT
     pod = pod_for(spec, identity, supplies, _argv(spec, given, keys))

@@ -49,6 +49,18 @@ _USER = "mlpipe"
 _STAGING_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
+def target_of(spec: StepSpec) -> KubernetesCompute:
+    """Return the compute target of a step that runs in pods.
+
+    :raises StepError: if it does not.
+    """
+    target = target_from(spec.target)
+    if not isinstance(target, KubernetesCompute):
+        message = f"step {spec.step!r} does not run in a pod, but on a target of kind {target.kind}"
+        raise StepError(message)
+    return target
+
+
 def pod_for(
     spec: StepSpec, identity: PodIdentity, supplies: Supplies, argv: Sequence[str] | None = None
 ) -> dict[str, Any]:
@@ -62,10 +74,7 @@ def pod_for(
         it must not have.
     :raises CommandFailedError: if the step has no command.
     """
-    target = target_from(spec.target)
-    if not isinstance(target, KubernetesCompute):
-        message = f"step {spec.step!r} does not run in a pod, but on a target of kind {target.kind}"
-        raise StepError(message)
+    target = target_of(spec)
     return _Pod(spec, target, identity, supplies, argv).manifest()
 
 

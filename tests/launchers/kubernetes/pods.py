@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 from airflow_mlpipe.launchers.kubernetes.identity import PodIdentity, Supplies
@@ -146,3 +148,10 @@ def examples() -> dict[str, dict[str, Any]]:
         "token": manifest(TOKEN),
         "secret_as_root": manifest({"staging_secret": "store", "user": 0, "group": 0}),
     }
+
+
+def compared(path, found):
+    """Return what a golden file holds; ``MLPIPE_WRITE_GOLDEN=1`` writes it anew first, to be looked at in the diff."""
+    if os.environ.get("MLPIPE_WRITE_GOLDEN"):
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    return json.loads(path.read_text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.launchers.kubernetes.pods import (
     IDENTITY,
     IMAGE,
     SUPPLIES,
+    compared,
     container,
     manifest,
     step,
@@ -86,11 +86,8 @@ def value(found, name, variable):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_manifest_is_what_it_was(name):
-    """``MLPIPE_WRITE_GOLDEN=1`` writes the files anew, to be looked at in the diff."""
-    path = GOLDEN / f"{name}.json"
-    if os.environ.get("MLPIPE_WRITE_GOLDEN"):
-        path.write_text(json.dumps(examples()[name], indent=2) + "\n")
-    assert examples()[name] == json.loads(path.read_text())
+    found = examples()[name]
+    assert found == compared(GOLDEN / f"{name}.json", found)
 
 
 def test_every_golden_file_is_compared():
