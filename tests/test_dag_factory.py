@@ -4,7 +4,7 @@ import gc
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from airflow.sdk import DAG, Asset, AssetAlias, AssetAll, AssetAny
+from airflow.sdk import DAG, Asset, AssetAll, AssetAny
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 
@@ -391,9 +391,9 @@ def test_retries_and_timeouts_come_from_step_else_pipeline_else_workspace(tmp_pa
     assert of_pipeline.get_task("b").execution_timeout == timedelta(hours=2)
 
 
-def test_assets_of_steps_are_announced_through_an_alias_of_the_dag():
+def test_airflow_knows_the_assets_of_steps_as_outlets_of_their_tasks_and_of_the_plan():
     dag = dag_of(steps=STEPS.replace("[x]", "{x: {asset: 's3://x/a'}}"))
-    assert dag.get_task("plan").outlets == dag.get_task("a").outlets == [AssetAlias("mlpipe:p")]
+    assert dag.get_task("plan").outlets == dag.get_task("a").outlets == [Asset("s3://x/a")]
 
 
 # Callbacks

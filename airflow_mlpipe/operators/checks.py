@@ -14,7 +14,7 @@ from airflow_mlpipe.definitions.files import file_faults
 from airflow_mlpipe.exceptions import DefinitionError, Problem
 from airflow_mlpipe.operators.binding import standing_alone
 from airflow_mlpipe.operators.here import workspace_at
-from airflow_mlpipe.operators.inputs import LATER
+from airflow_mlpipe.operators.inputs import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 WHOLE = "return_value"
 """The XCom key under which a task leaves all its outputs together; no output may have this name."""
-
-_OPEN = (LATER, "{{")
-"""Where one of these stands in a name or path, it is not known yet."""
 
 
 def owner_of(operator_class: type, task_id: str) -> str:
@@ -79,7 +76,7 @@ def check_written(  # noqa: PLR0913 -- all that surrounds a step
         place = workspace_at(workspace, folder)
         alone = standing_alone(dag.dag_id, step, folder)
         around = [*place.faults(alone), *file_faults(alone)]
-        faults += [fault for fault in around if not _is_open(fault.value)]
+        faults += [fault for fault in around if not is_open(fault.value)]
     _refuse(owner, step, faults)
 
 
@@ -98,13 +95,9 @@ def _port_faults(step: Step) -> Iterator[Fault]:
     for name, output in step.outputs.items():
         if name == WHOLE:
             yield Fault(("outputs", WHOLE), "is the name of all outputs together", "Choose another name")
-        if output.asset is not None and not _is_open(output.asset) and (wrong := _wrong_asset(output.asset)):
+        if output.asset is not None and not is_open(output.asset) and (wrong := _wrong_asset(output.asset)):
             remedy = "Choose another name or URI for the asset"
             yield Fault(("outputs", name, "asset"), f"is no asset: {wrong}", remedy, shown(output.asset))
-
-
-def _is_open(text: str) -> bool:
-    return any(mark in text for mark in _OPEN)
 
 
 def _wrong_asset(name: str) -> str:

@@ -48,6 +48,11 @@ def as_defined(inputs: Any, upstream: Collection[str]) -> Any:
     return {name: _output(value) if name in upstream else known(value) for name, value in inputs.items()}
 
 
+def is_open(text: str) -> bool:
+    """Say whether a name or path is not known yet: an Airflow template is in it, or another task gives it."""
+    return LATER in text or "{{" in text
+
+
 def known(value: Any) -> Any:
     """Return a field with a stand-in for each part that another task gives."""
     if is_given(value):

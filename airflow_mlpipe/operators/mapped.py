@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import get_parsing_context
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 from airflow_mlpipe.exceptions import DefinitionError
+from airflow_mlpipe.operators.announce import others, outlets_of
 from airflow_mlpipe.operators.inputs import is_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
+    from airflow_mlpipe.definitions import Step
     from airflow_mlpipe.exceptions import Problem
+    from airflow_mlpipe.operators.written import WrittenOperator
 
 
 class CheckedPartial(OperatorPartial):
@@ -31,17 +34,25 @@ class CheckedPartial(OperatorPartial):
     def _expand(self, expand_input: Any, *, strict: bool) -> MappedOperator:
         mapped = super()._expand(expand_input, strict=strict)
         if get_parsing_context().dag_id is None:  # a task needs to know of no other
-            self._check(mapped, expand_input.value)
+            outputs = (output for step in self._steps(mapped, expand_input.value) for output in step.outputs.values())
+            announces = outlets_of(mapped.dag_id if mapped.has_dag() else "", outputs)
+            mapped.outlets = [*others(mapped.outlets, announces), *announces]
         return mapped
 
-    def _check(self, mapped: MappedOperator, value: Any) -> None:
-        """Make each step, as far as it is known.
+    def _steps(self, mapped: MappedOperator, value: Any) -> Sequence[Step]:
+        """Return the step of each map index, as far as it is known.
 
         :raises DefinitionError: with everything that is wrong with any of them.
         """
-        found = (problem for given in self._known(value) for problem in _problems(mapped, given))
-        if problems := {str(problem): problem for problem in found}:
+        steps: list[Step] = []
+        problems: dict[str, Problem] = {}
+        for given in self._known(value):
+            step, wrong = _step(mapped, given)
+            steps += [step] if step else []
+            problems |= {str(problem): problem for problem in wrong}
+        if problems:
             raise DefinitionError(list(problems.values()))
+        return steps
 
     def _known(self, value: Any) -> Iterator[dict[str, Any]]:
         """Yield what is expanded for each step, with stand-ins for what other tasks give."""
@@ -62,12 +73,11 @@ class CheckedPartial(OperatorPartial):
         return {name: value for name, value in stand_ins.items() if value is not None}
 
 
-def _problems(mapped: MappedOperator, given: Mapping[str, Any]) -> Sequence[Problem]:
+def _step(mapped: MappedOperator, given: Mapping[str, Any]) -> tuple[Step | None, Sequence[Problem]]:
     try:
-        mapped.unmap(given)
+        return cast("WrittenOperator", mapped.unmap(given)).step, ()
     except DefinitionError as error:
-        return error.problems
-    return ()
+        return None, error.problems
 
 
 def data_names(mapped: Any) -> frozenset[str]:

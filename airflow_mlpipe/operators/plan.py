@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_mlpipe.definitions import parameter_values
-from airflow_mlpipe.operators.announce import alias_of, announce, is_ours
+from airflow_mlpipe.operators.announce import announce, others, outlets_of
 from airflow_mlpipe.operators.here import open_site, workspace_at
 from airflow_mlpipe.operators.regenerate import REGENERATE, chosen_steps
 from airflow_mlpipe.operators.run_context import RunContext
@@ -64,9 +64,8 @@ class PlanOperator(BaseOperator):
         self.workspace = workspace
         self.definition = pipeline.digest
         self.decisions: dict[str, str] = {}
-        outputs = {f"{step.name}.{name}": output for step in pipeline.steps for name, output in step.outputs.items()}
-        if alias := alias_of(pipeline.name, outputs):
-            self.outlets.append(alias)
+        self.announces = outlets_of(pipeline.name, (o for step in pipeline.steps for o in step.outputs.values()))
+        self.outlets.extend(outlet for outlet in self.announces if outlet not in self.outlets)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, tell the tasks still to run what was reused, skip the rest."""
@@ -89,8 +88,7 @@ class PlanOperator(BaseOperator):
         reused = {operators[name]: plan.decisions[name] for name in plan.reused() if name in operators}
         skipped = {operator.task_id: decision for operator, decision in reused.items() if may_be_skipped(operator)}
         self._write_xcoms(context, site, {task_id: skipped[task_id] for task_id in skipped.keys() & seen})
-        for decision in reused.values():
-            announce(context, self.outlets, decision.spec, _outputs(decision))
+        announce(context, self, [(decision.spec, _outputs(decision)) for decision in reused.values()])
         result = self._result(plan, site)
         not_run = [operators[name].task_id for name in plan.not_run() if name in operators]
         if skipped or not_run:
@@ -171,7 +169,7 @@ def may_be_skipped(operator: StepOperator) -> bool:
     Its callback would not be called, assets that the user gave it would not be updated, and a task of the user's own
     that wants success would be skipped with it.
     """
-    if operator.on_success_callback or any(not is_ours(outlet) for outlet in operator.outlets):
+    if operator.on_success_callback or others(operator.outlets, operator.announces):
         return False
     return all(is_own(operator.dag.get_task(task_id)) for task_id in operator.downstream_task_ids)
 

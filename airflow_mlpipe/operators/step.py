@@ -13,7 +13,7 @@ from airflow_mlpipe.definitions.dump import plain
 from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.launchers.base import Deferring
-from airflow_mlpipe.operators.announce import alias_of, announce
+from airflow_mlpipe.operators.announce import announce, outlets_of
 from airflow_mlpipe.operators.binding import NotRun, bind_from_plan, bind_here, bound_before
 from airflow_mlpipe.operators.checks import check_ports, check_written, owner_of
 from airflow_mlpipe.operators.claims import Wait, describe
@@ -33,11 +33,11 @@ from airflow_mlpipe.store import runs
 from airflow_mlpipe.triggers.claim import ClaimTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow.sdk import Context, Param
 
-    from airflow_mlpipe.definitions import Pipeline, Step
+    from airflow_mlpipe.definitions import Pipeline, PipelineData, Step
     from airflow_mlpipe.launchers.base import Launcher
     from airflow_mlpipe.operators.binding import Bound
     from airflow_mlpipe.operators.outcome import Outcome
@@ -112,8 +112,8 @@ class StepOperator(BaseOperator):
             check_written(owner, step, self.dag, self._folder(), workspace, self._params(), self.upstream)
         else:
             check_ports(owner, step)
-        if alias := alias_of(self.dag_id if self.has_dag() else "", step.outputs):
-            self.outlets.append(alias)
+        self.announces = outlets_of(self.dag_id if self.has_dag() else "", self._told())
+        self.outlets.extend(outlet for outlet in self.announces if outlet not in self.outlets)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Bind, look up, claim, launch, commit; return the outputs."""
@@ -173,7 +173,7 @@ class StepOperator(BaseOperator):
         tracking.ended(Ended(outcome.spec, outcome.result, outcome.fingerprint, outcome.metrics, outcome.made_by))
         self.log.info("%s", outcome.line())
         self._show(outcome, site)
-        announce(context, self.outlets, outcome.spec, outcome.outputs)
+        announce(context, self, [(outcome.spec, outcome.outputs)])
         self._leave_more(context, life, outcome)
         return describe_outputs(outcome.outputs, site)
 
@@ -193,6 +193,10 @@ class StepOperator(BaseOperator):
             return bind_from_plan(site, run, self.pipeline, self.step, context["params"], self.log.info)
         step, upstream = self._defined()
         return bind_here(site, run, step, folder, self._typed(context["params"]), upstream)
+
+    def _told(self) -> Iterable[PipelineData]:
+        """Return the outputs whose assets this task announces."""
+        return self.step.outputs.values()
 
     def _folder(self) -> Path:
         return Path(self.dag.folder, self.folder or "")

@@ -83,7 +83,10 @@ class Harness:
             timeout,
             lambda: f"{dag_id} {run_id} has not finished: {self.task_states(dag_id, run_id)}",
         )
-        return str(self.airflow.get(path)["state"])
+        state = str(self.airflow.get(path)["state"])
+        if state == "failed":
+            print(self.failures(dag_id, run_id))  # pytest shows it where a test fails for it
+        return state
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 90) -> tuple[str, str]:
         """Trigger a run, wait for it, and return its id and its state."""
@@ -103,6 +106,14 @@ class Harness:
         """Return everything the API says about the task instances of a run."""
         return list(self.airflow.pages(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", "task_instances"))
 
+    def failures(self, dag_id: str, run_id: str) -> str:
+        """Return the log of the last try of every task of a run that failed."""
+        return "\n".join(
+            f"{dag_id} {run_id} {_name(task)}, try {task['try_number']} failed:\n{self._task_log(task)}"
+            for task in self.tasks(dag_id, run_id)
+            if task["state"] == "failed"
+        )
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """Return the value a task left under a key."""
         entry = self.airflow.get(f"{_task(dag_id, run_id, task_id)}/xcomEntries/{_quoted(key)}?stringify=false")
@@ -118,9 +129,7 @@ class Harness:
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
         """Return the log of one try of a task, a line an event."""
-        answer = self.airflow.get(f"{_task(dag_id, run_id, task_id)}/logs/{try_number}?full_content=true")
-        content = answer["content"]
-        return content if isinstance(content, str) else "\n".join(_line(event) for event in content)
+        return self._log(f"{_task(dag_id, run_id, task_id)}/logs/{try_number}?full_content=true")
 
     def clear(self, dag_id: str, run_id: str, task_ids: Iterable[str], *, downstream: bool = False) -> None:
         """Clear tasks of a run, so that they run again."""
@@ -169,6 +178,14 @@ class Harness:
             if time.monotonic() > end:
                 raise TimeoutError(otherwise if isinstance(otherwise, str) else otherwise())
             time.sleep(0.1)
+
+    def _task_log(self, task: Mapping[str, Any]) -> str:
+        path = f"{_task(task['dag_id'], task['dag_run_id'], task['task_id'])}/logs/{max(task['try_number'], 1)}"
+        return self._log(f"{path}?full_content=true&map_index={task['map_index']}")
+
+    def _log(self, path: str) -> str:
+        content = self.airflow.get(path)["content"]
+        return content if isinstance(content, str) else "\n".join(_line(event) for event in content)
 
     def _parsed(self, file: str, begin: datetime, text: str, timeout: float) -> list[str]:
         found: list[str] = []

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Asset
 from airflow.sdk.api.datamodels._generated import AssetEventResponse
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.param import process_params
@@ -141,24 +142,25 @@ class Airflow:
 
     def _announce(self, context: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
         """Make the asset events that a task left, which Airflow does when the task has succeeded."""
-        ti = context["ti"]
-        for outlet in context["outlet_events"].values():
-            for event in outlet.asset_alias_events:
-                asset = {"name": event.dest_asset_key.name, "uri": event.dest_asset_key.uri, "group": "asset"}
-                self.events.append(
-                    AssetEventResponse(
-                        id=len(self.events),
-                        timestamp=MOMENT,
-                        extra=event.extra,
-                        asset={**asset, "extra": {}},
-                        created_dagruns=[],
-                        source_dag_id=ti.dag_id,
-                        source_task_id=ti.task_id,
-                        source_run_id=ti.run_id,
-                        source_map_index=ti.map_index,
-                    )
+        ti, events = context["ti"], context["outlet_events"]
+        outlets = [outlet for outlet in context["task"].outlets if isinstance(outlet, Asset)]
+        told = [(outlet, events[outlet].extra) for outlet in outlets]
+        told += [(event.dest_asset_key, event.extra) for each in events.values() for event in each.asset_alias_events]
+        for asset, extra in told:
+            self.events.append(
+                AssetEventResponse(
+                    id=len(self.events),
+                    timestamp=MOMENT,
+                    extra=extra,
+                    asset={"name": asset.name, "uri": asset.uri, "group": "asset", "extra": {}},
+                    created_dagruns=[],
+                    source_dag_id=ti.dag_id,
+                    source_task_id=ti.task_id,
+                    source_run_id=ti.run_id,
+                    source_map_index=ti.map_index,
                 )
-                yield event.dest_asset_key.name, event.extra
+            )
+            yield asset.name, extra
 
 
 def _params(task: Any, conf: dict[str, Any]) -> dict[str, Any]:

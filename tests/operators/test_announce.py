@@ -5,7 +5,7 @@ from airflow.sdk import Asset, AssetAlias
 
 from airflow_mlpipe.definitions import PipelineData
 from airflow_mlpipe.operators import CommandOperator
-from airflow_mlpipe.operators.announce import alias_of, announce, is_ours
+from airflow_mlpipe.operators.announce import outlets_of
 from tests.dagfiles import dag_in
 
 WRITES = "echo ${{ parameters.text }} > ${{ outputs.model }}"
@@ -18,36 +18,69 @@ def train(tmp_path):
         return CommandOperator(task_id="train", command=WRITES, outputs=ANNOUNCED)
 
 
+def outlets(*assets):
+    return outlets_of("d", [PipelineData(f"x{number}", asset=asset) for number, asset in enumerate(assets)])
+
+
 def test_a_task_without_assets_has_no_outlet(tmp_path):
-    assert alias_of("d", {"model": PipelineData("model")}) is None
+    assert outlets(None, None) == []
     with dag_in(tmp_path):
         assert CommandOperator(task_id="a", command="true", outputs=["model"]).outlets == []
 
 
-def test_the_outlet_is_named_after_the_dag(train):
-    assert train.outlets == [AssetAlias("mlpipe:d")]
-    assert alias_of("", {"model": PipelineData("model", asset="a")}) == AssetAlias("mlpipe")
+def test_each_asset_is_an_outlet_once(train):
+    assert train.outlets == [Asset("mlpipe://model")]
+    assert outlets("a", None, "b", "a") == [Asset("a"), Asset("b")]
 
 
-@pytest.mark.parametrize(
-    ("outlet", "ours"),
-    [
-        (AssetAlias("mlpipe:d"), True),
-        (AssetAlias("mlpipe"), True),
-        (AssetAlias("mlpipeline"), False),
-        (AssetAlias("other:mlpipe"), False),
-        (Asset("mlpipe:d"), False),
-    ],
-)
-def test_other_outlets_are_the_users_own(outlet, ours):
-    assert is_ours(outlet) is ours
+def test_names_that_are_yet_to_be_rendered_come_by_one_alias_of_the_dag():
+    assert outlets("a", "b://{{ ds }}", "c://{{ ds }}") == [Asset("a"), AssetAlias("mlpipe:d")]
+    assert outlets_of("", [PipelineData("x", asset="{{ ds }}")]) == [AssetAlias("mlpipe")]
+
+
+def test_airflow_knows_the_asset_of_mapped_tasks_before_any_of_them_makes_it(tmp_path):
+    with dag_in(tmp_path):
+        mapped = CommandOperator.partial(task_id="a", command=WRITES, outputs=ANNOUNCED, outlets=[Asset("mine")])
+        expanded = mapped.expand(parameters=[{"text": "one"}, {"text": "two"}])
+    assert expanded.outlets == [Asset("mine"), Asset("mlpipe://model")]
+
+
+def test_each_map_index_announces_what_it_has_made(airflow, tmp_path):
+    with dag_in(tmp_path):
+        mapped = CommandOperator.partial(task_id="a", command=WRITES, outputs=ANNOUNCED).expand(
+            parameters=[{"text": "one"}, {"text": "two"}]
+        )
+    told = [airflow.run(mapped, run, map_index=index).announced for run in ("r1", "r2") for index in (0, 1)]
+    assert [[list(extra["outputs"]) for _, extra in each] for each in told] == [
+        [["a[0].model"]],
+        [["a[1].model"]],
+        [],
+        [],
+    ]
+
+
+def test_an_asset_that_airflow_renders_the_name_of_is_announced_by_the_alias(airflow, tmp_path):
+    with dag_in(tmp_path, params={"text": "one"}):
+        task = CommandOperator(task_id="a", command=WRITES, outputs={"model": {"asset": "x://{{ ds }}"}})
+    assert [[asset for asset, _ in airflow.run(task, run).announced] for run in ("r1", "r2")] == [
+        ["x://2025-03-01"],
+        [],
+    ]
+
+
+def test_an_output_beside_one_that_has_not_changed_is_told_alone(airflow, tmp_path):
+    outputs = {"model": {"asset": "both"}, "word": {"asset": "both"}}
+    with dag_in(tmp_path, params={"text": "one"}):
+        task = CommandOperator(task_id="a", command=f"echo same > ${{{{ outputs.word }}}}; {WRITES}", outputs=outputs)
+    told = [airflow.run(task, run, conf={"text": run}).announced for run in ("r1", "r2")]
+    assert [[list(extra["outputs"]) for _, extra in each] for each in told] == [[["a.model", "a.word"]], [["a.model"]]]
 
 
 def test_outlets_of_the_user_stay_and_their_list_is_left_alone(tmp_path):
     own = [Asset("mine")]
     with dag_in(tmp_path):
         task = CommandOperator(task_id="a", command="true", outputs=ANNOUNCED, outlets=own)
-    assert task.outlets == [Asset("mine"), AssetAlias("mlpipe:d")]
+    assert task.outlets == [Asset("mine"), Asset("mlpipe://model")]
     assert own == [Asset("mine")]
 
 
@@ -55,7 +88,7 @@ def test_a_first_output_is_announced_with_its_digest_and_where_it_comes_from(air
     ended = airflow.run(train)
     ((asset, extra),) = ended.announced
     assert asset == "mlpipe://model"
-    assert extra == {"step": "train", "output": "model", "digest": ended.result["model"]["digest"]}
+    assert extra == {"outputs": {"train.model": ended.result["model"]["digest"]}}
 
 
 def test_the_same_content_is_announced_once(airflow, train):
@@ -104,7 +137,7 @@ def test_an_output_without_an_asset_is_not_announced(airflow, tmp_path):
     outputs = {**ANNOUNCED, "report": {}}
     with dag_in(tmp_path):
         task = CommandOperator(task_id="a", command="touch ${{ outputs.model }} ${{ outputs.report }}", outputs=outputs)
-    assert [extra["output"] for _, extra in airflow.run(task).announced] == ["model"]
+    assert [list(extra["outputs"]) for _, extra in airflow.run(task).announced] == [["a.model"]]
 
 
 def test_nothing_is_asked_where_nothing_is_to_be_announced(airflow, tmp_path, monkeypatch):
@@ -115,6 +148,5 @@ def test_nothing_is_asked_where_nothing_is_to_be_announced(airflow, tmp_path, mo
 
 
 def test_a_task_whose_outlet_was_taken_away_announces_nothing(airflow, train):
-    context = airflow.context(train)
-    announce(context, [Asset("mine")], None, {})
-    assert list(context["outlet_events"]) == []
+    train.outlets.clear()
+    assert airflow.run(train).announced == ()

@@ -168,9 +168,18 @@ def test_assets_of_reused_steps_are_announced_where_the_content_differs(churn, a
     executed = airflow.rendered(churn.dag.get_task("plan"), context)
     with pytest.raises(DownstreamTasksSkipped):
         executed.execute(context)
-    ((_, outlet),) = context["outlet_events"].items()
-    (event,) = outlet.asset_alias_events
-    assert (event.dest_asset_key.name, event.extra["step"]) == ("churn://model", "train")
+    assert executed.outlets == [Asset("churn://model")]
+    assert list(context["outlet_events"][Asset("churn://model")].extra["outputs"]) == ["train.model"]
+
+
+def test_assets_of_reused_steps_that_have_no_news_are_not_announced(churn, airflow):
+    churn.run("r1")
+    executed = airflow.rendered(
+        churn.dag.get_task("plan"), context := airflow.context(churn.dag.get_task("plan"), "r2")
+    )
+    with pytest.raises(DownstreamTasksSkipped):
+        executed.execute(context)
+    assert executed.outlets == []
 
 
 def test_a_pipeline_without_assets_has_no_outlet(churn):

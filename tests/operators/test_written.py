@@ -348,7 +348,7 @@ def test_in_a_task_group_the_step_is_named_after_the_whole_task(airflow, tmp_pat
         outputs = {"said": {"asset": "said"}}
         operator = CommandOperator(task_id="a", command=ECHO, outputs=outputs)
     ((_, extra),) = airflow.run(operator).announced
-    assert (operator.task_id, extra["step"]) == ("group.a", "group.a")
+    assert (operator.task_id, list(extra["outputs"])) == ("group.a", ["group.a.said"])
 
 
 def test_defaults_of_the_dag_reach_our_own_fields_too(airflow, tmp_path):
