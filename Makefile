@@ -79,7 +79,7 @@ constraints: $(VENV)/.uv
 	  --extra dev --extra demo --extra s3 --extra fast --extra gcs --extra azure --extra bench -o constraints.txt pyproject.toml
 
 clean:
-	rm -rf .mlpipe .airflow dags/pipelines/data .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks build dist
+	rm -rf .mlpipe .airflow dags/pipelines/data dags/from_azureml/data .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks build dist
 	find airflow_mlpipe dags tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean

@@ -56,6 +56,13 @@ def test_airflow_finds_every_example(airflow):
         "mpi_clusters",
         "sweep_digits",
         "torch_digits",
+        "getting_started",
+        "getting_started_in_sequence",
+        "with_data_dependency_steps",
+        "with_commandstep",
+        "with_commandstep_distributed",
+        "parameter_tuning_with_hyperdrive",
+        "how_to_use_modulestep",
     }
 
 

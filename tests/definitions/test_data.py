@@ -3,16 +3,22 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlpipe.definitions import (
+    CommandStep,
     DataReference,
     Datastore,
     DataTransferStep,
     Destination,
+    Pipeline,
     PipelineData,
+    PipelineParameter,
     StepOutput,
     Workspace,
+    dump,
+    loads,
 )
 from airflow_mlpipe.definitions.base import build
 from airflow_mlpipe.definitions.data import DataLink, ModuleInput, NamedData, binding
+from airflow_mlpipe.exceptions import DefinitionError
 from tests.definitions.helpers import problems, refused, step
 
 
@@ -94,6 +100,24 @@ def test_a_datastore_object_stands_for_its_name():
     store = Datastore(name="landing", url="s3://b")
     assert DataReference(datastore=store, path="x").datastore == "landing"
     assert "has no name" in problems(DataReference, datastore=Datastore(url="s3://b"), path="x")[0]
+
+
+def test_a_parameter_object_as_a_path_is_a_parameter_of_the_pipeline():
+    which = PipelineParameter("which", default_value="titanic/Titanic.csv")
+    data = DataReference(name="data", datastore="blob", path=which)
+    assert data.as_download().path == "${{ parameters.which }}"
+    copied = DataTransferStep(name="copy", source=data, destination="copied")
+    for inputs in ([data], {"other": data.as_download()}):
+        read = CommandStep(name="read", command="true", inputs=inputs)
+        assert Pipeline(name="p", steps=[read]).parameters == {"which": which}
+    assert Pipeline(name="p", steps=[copied]).parameters == {"which": which}
+    by_url = CommandStep(name="read", command="true", inputs={"data": DataReference(url=which)})
+    assert loads(dump(Pipeline(name="p", steps=[by_url]))).step("read") == by_url
+
+
+def test_a_parameter_object_without_a_name_is_no_path():
+    with pytest.raises(DefinitionError, match="must be a text"):
+        DataReference(name="data", path=PipelineParameter(default="x"))
 
 
 def test_a_destination_may_be_a_url_alone():

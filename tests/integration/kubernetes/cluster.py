@@ -70,8 +70,7 @@ class Namespace:
         return [secret.metadata.name for secret in self.api.list_namespaced_secret(self.name).items]
 
     def delete_pods(self, **options: Any) -> None:
-        for pod in self.pods():
-            self.api.delete_namespaced_pod(pod["metadata"]["name"], self.name, **options)
+        self.api.delete_collection_namespaced_pod(self.name, **options)  # one that goes meanwhile is none to miss
 
     def _plain(self, things: Any) -> Any:
         return self.api.api_client.sanitize_for_serialization(things)
