@@ -22,14 +22,16 @@ Every message says what is wrong, what was given, and what to do::
      +- StepError                  a step that did not succeed
          +- ConditionError         its run_if cannot be worked out
          +- CommandFailedError     its command ended with an exit code or a signal
+         |   +- StepStoppedError   not by itself: its task was killed, its pod deleted, its engine went away
          +- OutputMissingError     its command succeeded and left a declared output unwritten
          +- InputModifiedError     its command wrote into its inputs
+         +- MetricsError           its command succeeded and logged what is no metric
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 class MlpipeError(Exception):
     """Base of every error this package raises on purpose."""
+
+    own: ClassVar[bool] = False
+    """Whether a step that fails with it fails by itself, and not for what it runs on, or what comes before it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -169,10 +174,28 @@ class ConditionError(StepError):
 class CommandFailedError(StepError):
     """The command of a step ended with an exit code other than 0, or by a signal."""
 
+    own = True
+
+
+class StepStoppedError(CommandFailedError):
+    """Something else than itself ended a step: its task was killed, its pod deleted, its engine went away."""
+
+    own = False
+
 
 class OutputMissingError(StepError):
     """The command succeeded and left a declared output unwritten."""
 
+    own = True
+
 
 class InputModifiedError(StepError):
     """The command wrote into its inputs."""
+
+    own = True
+
+
+class MetricsError(StepError):
+    """The command succeeded and logged what is no metric."""
+
+    own = True

@@ -6,7 +6,14 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.exceptions import CommandFailedError, DataError, InputLostError, StepError, StoreError
+from airflow_mlpipe.exceptions import (
+    CommandFailedError,
+    DataError,
+    InputLostError,
+    MetricsError,
+    StepError,
+    StoreError,
+)
 from airflow_mlpipe.runtime.protocol import OutputRef
 from airflow_mlpipe.runtime.results import write_result
 from airflow_mlpipe.store import layout
@@ -59,7 +66,7 @@ def hidden(hide: Callable[[str], str]) -> Iterator[None]:
 def failure(result: StepResult) -> StepError:
     """Return the error for a result that has one, with the last lines of the command."""
     message = with_lines(str(result.error), result.tail)
-    return StepError(message) if result.exit_code == 0 else CommandFailedError(message)
+    return MetricsError(message) if result.exit_code == 0 else CommandFailedError(message)
 
 
 def with_lines(message: str, tail: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airflow_mlpipe
-from airflow_mlpipe.exceptions import CommandFailedError
+from airflow_mlpipe.exceptions import StepStoppedError
 from airflow_mlpipe.launchers.checkpointing import checkpointed
 from airflow_mlpipe.launchers.directory import fill, step_directory
 from airflow_mlpipe.launchers.ending import failure, hidden, publish_result, with_lines
@@ -99,6 +99,8 @@ class LocalLauncher:
             raise
         if result.error is not None:
             staged.discard_damaged()
+            if self._killed:
+                raise StepStoppedError(with_lines(str(result.error), result.tail))
             raise failure(result)
         return result
 
@@ -107,7 +109,7 @@ class LocalLauncher:
     ) -> StepResult:
         if self._killed:
             message = "the step was stopped before its command began"
-            raise CommandFailedError(message)
+            raise StepStoppedError(message)
         reader, writer = os.pipe()
         with os.fdopen(writer, "wb") as control:
             try:
@@ -210,4 +212,4 @@ def _read_result(directory: StepDirectory, code: int, tail: Tail) -> StepResult:
     except FileNotFoundError as error:
         message = f"the supervisor ended with code {code} before it could say how the command ended"
         hint = "; perhaps the machine ran out of memory, or somebody killed it" if code < 0 else ""
-        raise CommandFailedError(with_lines(message + hint, tail.lines())) from error
+        raise StepStoppedError(with_lines(message + hint, tail.lines())) from error

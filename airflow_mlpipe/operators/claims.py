@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from airflow_mlpipe.exceptions import StepError
+from airflow_mlpipe.exceptions import CommandFailedError, StepError
 from airflow_mlpipe.store import log as fingerprint_log
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Turn:
         for claim in self._awaited:
             if (error := log.failure(claim)) and (holder := log.claim_of(claim)):
                 message = f"{describe(holder.owner)}, which this step waited for, failed: {error}"
-                raise StepError(message)
+                raise (CommandFailedError if log.failed_by_itself(claim) else StepError)(message)
         return None
 
 

@@ -7,7 +7,7 @@ step, so that its record stands for itself: it can be kept, evicted, lost and ma
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,17 @@ if TYPE_CHECKING:
 _NAMED = 5
 """How many trials that failed an error names."""
 
+BEGUN = {"outcome": "planned"}
+"""The note of a trial that begins anew: what an earlier try of it came to is not what it comes to."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is nothing of a trial or mini-batch to take; ``own`` if that is its own doing, which may be allowed."""
+
+    error: str
+    own: bool = True
+
 
 def make_trials(life: Life, task: Task, decision: Decision) -> None:
     """Run the trials of a sweep that are missing, unless others do, before the sweep itself is claimed.
@@ -42,18 +53,33 @@ def make_trials(life: Life, task: Task, decision: Decision) -> None:
     """
     if not decision.spec.is_composite or decision.found:
         return
-    only_this_run = task.regenerate or not task.allow_reuse
-    tried = look_up_trials(life.look_up, decision.spec, only_this_run=only_this_run)
+    allow_reuse, regenerate = task.allow_reuse, task.regenerate
+    tried = tried_in(life, decision.spec, allow_reuse=allow_reuse, regenerate=regenerate)
     if life.trials_here and tried.missing:
         for trial in tried.missing:
             life.say(f"{trial} begins")
             with suppress(StepError):  # its note says so
                 _live(life, task, trial)
-        tried = look_up_trials(life.look_up, decision.spec, only_this_run=only_this_run)
+        tried = tried_in(life, decision.spec, allow_reuse=allow_reuse, regenerate=regenerate)
     if decision.spec.sweep and tried.best and tried.best[1].evicted:
         trial = tried.best[0]
         life.say(f"{trial} is the best, and its outputs were evicted; it runs again")
         _live(life, task, trial)
+
+
+def tried_in(life: Life, spec: StepSpec, *, allow_reuse: bool, regenerate: bool) -> Tried:
+    """Return what a step may take of its trials: where those are not reused, what the last try of each has left."""
+    tried = look_up_trials(life.look_up, spec, only_this_run=regenerate or not allow_reuse)
+    if allow_reuse:
+        return tried
+    notes = runs.read_notes(life.site.store, life.owner.pipeline, life.owner.run)
+    last = {trial.number: notes.get(trial.spec.step, {}) for trial in tried.trials}
+    undone = {number for number, note in last.items() if _is_undone(note) and note.get("plan") == life.plan}
+    return replace(tried, found={number: found for number, found in tried.found.items() if number not in undone})
+
+
+def _is_undone(note: Mapping[str, Any]) -> bool:
+    return note.get("outcome") in {"failed", BEGUN["outcome"]}
 
 
 def _live(life: Life, task: Task, trial: Trial) -> None:
@@ -68,17 +94,15 @@ def _live(life: Life, task: Task, trial: Trial) -> None:
 def compose(life: Life, launched: Launched) -> StepResult:
     """Return what a step comes to that is made of others; its seconds are those of all.
 
-    :raises StepError: if more trials or mini-batches failed than may, none has the objective, or two mini-batches left a
-        file of one name; it names them.
+    :raises StepError: if more trials or mini-batches failed than may, one has no result for another reason, none has the
+        objective, or two mini-batches left a file of one name; it names them.
     :raises InputLostError: if what one of them left is damaged or gone.
     :raises DataChangedError: if they were made of other data than the step is bound to by now.
     """
     spec = launched.spec
-    tried = look_up_trials(life.look_up, spec, only_this_run=launched.regenerate or not launched.allow_reuse)
+    tried = tried_in(life, spec, allow_reuse=launched.allow_reuse, regenerate=launched.regenerate)
     _refuse_changed(life, tried)
-    failed = failures(life, tried)
-    if len(failed) > _allowed(spec) or len(failed) == len(tried.trials):
-        raise StepError(_told(tried, failed))
+    _refuse_failed(tried, failures(life, tried))
     if spec.parallel:
         life.say(f"puts together what {len(tried.found)} of {len(tried.trials)} mini-batches left")
         outputs = {name: unite(life.site, launched, tried, name) for name in spec.outputs}
@@ -105,6 +129,26 @@ def _refuse_changed(life: Life, tried: Tried) -> None:
     if what:
         message = f"{what}; clear the task {tried.spec.step}.plan with what comes after it, or run the pipeline again"
         raise DataChangedError(message)
+
+
+def _refuse_failed(tried: Tried, failed: Mapping[int, Failure]) -> None:
+    """Make sure that no more trials failed than may, and that none is lacking for any other reason.
+
+    What was killed, or never had its turn, would succeed another time: a record without it would be reused for ever.
+
+    :raises StepError: if it is not so.
+    """
+    own = {number: failure for number, failure in failed.items() if failure.own}
+    if len(own) > _allowed(tried.spec) or len(own) == len(tried.trials):
+        raise StepError(_told(tried, own))
+    if lost := {number: failure for number, failure in failed.items() if not failure.own}:
+        what, task = ("mini-batches", "batch") if tried.spec.parallel else ("trials", "trial")
+        message = (
+            f"{len(lost)} of {len(tried.trials)} {what} did not come to an end of their own, so the step has no result: "
+            f"{_named(tried, lost)}\n"
+            f"Clear the task {tried.spec.step}.{task}, or run the pipeline again: what is there is reused"
+        )
+        raise StepError(message)
 
 
 def _best(tried: Tried) -> tuple[Trial, Found]:
@@ -135,23 +179,24 @@ def _allowed(spec: StepSpec) -> int:
     return spec.parallel.error_threshold if spec.parallel else 0
 
 
-def failures(life: Life, tried: Tried) -> dict[int, str]:
+def failures(life: Life, tried: Tried) -> dict[int, Failure]:
     """Return why trials cannot be the best: they failed in this run, or have not the objective; by number."""
-    failed: dict[int, str] = {}
+    failed: dict[int, Failure] = {}
     for trial in tried.trials:
         found = tried.found.get(trial.number)
         if found is None:
             failed[trial.number] = _why_missing(life, trial)
         elif tried.spec.sweep and isinstance(wrong := objective_of(tried.spec.sweep, found.metrics), str):
-            failed[trial.number] = wrong
+            failed[trial.number] = Failure(wrong)
     return failed
 
 
-def _why_missing(life: Life, trial: Trial) -> str:
+def _why_missing(life: Life, trial: Trial) -> Failure:
     note = _note_of(life, trial)
     if note.get("outcome") == "failed":
-        return str(note.get("error"))
-    return "it has left no result: its task was ended, or did not have its turn; see the log of that, or clear it"
+        return Failure(str(note.get("error")), own=note.get("own", False))
+    why = "it has left no result: its task was ended, or did not have its turn; see the log of that, or clear it"
+    return Failure(why, own=False)
 
 
 def _note_of(life: Life, trial: Trial) -> Mapping[str, Any]:
@@ -162,7 +207,7 @@ def _note_of(life: Life, trial: Trial) -> Mapping[str, Any]:
     return note if note.get("plan") == life.plan else {}
 
 
-def _told(tried: Tried, failed: Mapping[int, str]) -> str:
+def _told(tried: Tried, failed: Mapping[int, Failure]) -> str:
     """Return in words which trials or mini-batches failed, and how many may."""
     if not tried.trials:
         return "its mini-batches were not dealt out in this run; clear the task that plans them"
@@ -170,11 +215,14 @@ def _told(tried: Tried, failed: Mapping[int, str]) -> str:
     what, field = (
         ("mini-batches", "parallel.error_threshold") if tried.spec.parallel else ("trials", "sweep.max_failed")
     )
-    trials = {trial.number: trial for trial in tried.trials}
-    named = "; ".join(f"{trials[number]}: {error}" for number, error in list(failed.items())[:_NAMED])
-    more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
     count = "all" if len(failed) == len(tried.trials) else f"{len(failed)} of {len(tried.trials)}"
-    return f"{count} {what} failed, and {allowed or 'none'} may ({field}): {named}{more}"
+    return f"{count} {what} failed, and {allowed or 'none'} may ({field}): {_named(tried, failed)}"
+
+
+def _named(tried: Tried, failed: Mapping[int, Failure]) -> str:
+    trials = {trial.number: trial for trial in tried.trials}
+    named = "; ".join(f"{trials[number]}: {failure.error}" for number, failure in list(failed.items())[:_NAMED])
+    return named + (f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
 
 
 def _published(life: Life, launched: Launched, trial: Trial, name: str, record: Found) -> OutputRef:

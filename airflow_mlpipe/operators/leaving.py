@@ -143,6 +143,22 @@ def end_lost(store: Store, launched: Launched, launcher_of: LauncherOf, say: Cal
         launcher.end(launched.spec, launched.fingerprint, launched.work)
 
 
+def end_unclaimed(
+    store: Store, owner: Owner, launched: Launched, launcher_of: LauncherOf, say: Callable[[str], None]
+) -> None:
+    """End what an earlier try of a step has launched without a claim, by which nobody else would find it."""
+    with suppress(RecordFormatError):
+        known = Launched.read(store, owner)
+        if known is None or known.claim or known.work == launched.work:
+            return
+        launcher = launcher_of(known.spec)
+        if isinstance(launcher, Deferring):
+            try:
+                launcher.end(known.spec, known.fingerprint, known.work)
+            except StepError as error:
+                say(f"what an earlier try may have launched could not be ended: {error}")
+
+
 def come_back(store: Store, told: Mapping[str, str], owner: Owner) -> Launched:
     """Return what was launched before, of which a trigger has told.
 
@@ -160,10 +176,13 @@ def come_back(store: Store, told: Mapping[str, str], owner: Owner) -> Launched:
     raise StepError(message)
 
 
-def abandon(
-    store: Store, owner: Owner, launcher_of: LauncherOf, error: str, moments: Mapping[str, str]
+def abandon(  # noqa: PLR0913 -- what it was, whose, and why it is given up
+    store: Store, owner: Owner, launcher_of: LauncherOf, error: str, moments: Mapping[str, str], *, own: bool = False
 ) -> Launched | None:
-    """End what a step has launched and waited for in vain, and give its claim back with the error; return what it was."""
+    """End what a step has launched and waited for in vain, and give its claim back with the error; return what it was.
+
+    :param own: whether it failed by itself: it took too long.
+    """
     launched = Launched.read(store, owner)
     if launched is None:
         return None
@@ -176,9 +195,9 @@ def abandon(
             launcher.end(launched.spec, launched.fingerprint, launched.work)
     finally:
         if launched.claim:
-            fingerprint_log.release(store, Claim(launched.fingerprint, launched.claim, 0, owner), error)
+            fingerprint_log.release(store, Claim(launched.fingerprint, launched.claim, 0, owner), error, own=own)
             store.remove(layout.beat(launched.fingerprint, launched.claim))
-    note = {"outcome": "failed", "error": error, "reasons": [], "plan": launched.plan}
+    note = {"outcome": "failed", "error": error, "own": own, "reasons": [], "plan": launched.plan}
     runs.write_note(store, owner.pipeline, owner.run, owner.step, note)
     journal.append(store, owner.pipeline, owner.run, moments, [journal.Use(owner.step, "failed")])
     return launched

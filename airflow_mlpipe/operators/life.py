@@ -10,12 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_mlpipe.exceptions import ClaimLostError, InputLostError, MlpipeError, StepError, StoreError
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from airflow_mlpipe.exceptions import (
+    ClaimLostError,
+    InputLostError,
+    MlpipeError,
+    StepError,
+    StepStoppedError,
+    StoreError,
+)
 from airflow_mlpipe.fingerprint import fingerprint as digest_of
 from airflow_mlpipe.launchers.base import Deferring
 from airflow_mlpipe.operators.claims import Turn, Wait, Waited, describe, held
 from airflow_mlpipe.operators.compose import compose, make_trials
-from airflow_mlpipe.operators.leaving import GoesOnError, end_lost, left_behind
+from airflow_mlpipe.operators.leaving import GoesOnError, end_lost, end_unclaimed, left_behind
 from airflow_mlpipe.operators.outcome import Outcome, Result
 from airflow_mlpipe.operators.repair import repair
 from airflow_mlpipe.planning.explain import Reason, dump_reasons, summary
@@ -70,6 +79,8 @@ class Life:
     reasons: tuple[Reason, ...] = ()
     trials_here: bool = True
     """Whether the trials of a sweep that are missing run in this process; else tasks of their own have run them."""
+    began: bool = field(default=False, init=False)
+    """Whether its command has begun."""
 
     def live(self, task: Task) -> Outcome:
         """Reuse, wait for, or run a step whose inputs are all known; an input that is lost is made again first.
@@ -81,7 +92,11 @@ class Life:
             outcome = self._with_repairs(task)
             self._deliver(outcome)
         except MlpipeError as error:
-            self._failed(error)
+            self._failed(error, own=error.own)
+            raise
+        except AirflowTaskTimeout as error:
+            if self.began:
+                self._failed(error, own=True)
             raise
         self.history.note(outcome.spec, outcome.fingerprint, self.owner.run)
         self._note(outcome.note())
@@ -92,12 +107,16 @@ class Life:
                 checkpoints.remove(self.site.store, key)
         return outcome
 
-    def _failed(self, error: MlpipeError) -> None:
-        """Keep that the step failed, if a later try of it does not speak for it by now; the error itself matters more."""
+    def _failed(self, error: BaseException, *, own: bool) -> None:
+        """Keep that the step failed, if a later try of it does not speak for it by now; the error itself matters more.
+
+        :param own: whether by itself, and not for what it runs on; a sweep may do without such a trial.
+        """
         if isinstance(error, ClaimLostError) and error.by_later_try:
             return
         try:
-            self._note({"outcome": "failed", "error": str(error), "reasons": dump_reasons(self.reasons)})
+            reasons = dump_reasons(self.reasons)
+            self._note({"outcome": "failed", "error": str(error), "own": own, "reasons": reasons})
             self._write_down(journal.Use(self.owner.step, "failed"))
         except StoreError as failure:
             self.say(f"that the step failed could not be written down: {failure}")
@@ -257,6 +276,7 @@ class Life:
             if launched.spec.is_composite:
                 return compose(self, launched)
             if isinstance(self.launcher_of(launched.spec), Deferring):
+                end_unclaimed(self.site.store, self.owner, launched, self.launcher_of, self.say)
                 launched.write(self.site.store, self.owner)
             return self._launch(launched.spec, launched.fingerprint, launched.work)
 
@@ -274,6 +294,7 @@ class Life:
 
         :param claim: None if nobody had to claim anything.
         """
+        self.began = not launched.spec.is_composite
         try:
             result = make()
         except GoesOnError as goes_on:
@@ -318,7 +339,9 @@ class Life:
     def _give_up(self, claim: Claim, error: BaseException) -> None:
         """Release the claim, saying why; whoever waits now fails with it, and the next one tries again."""
         try:
-            fingerprint_log.release(self.site.store, claim, str(error) if isinstance(error, StepError) else None)
+            told = isinstance(error, StepError) and not isinstance(error, StepStoppedError)  # another may succeed
+            own = isinstance(error, StepError) and error.own
+            fingerprint_log.release(self.site.store, claim, str(error) if told else None, own=own)
         except StoreError as failure:  # others see that its process has ended, or that its beat has
             self.say(f"the claim could not be given back: {failure}")
 

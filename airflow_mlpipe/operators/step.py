@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,7 +11,7 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 
 from airflow_mlpipe.definitions.dump import plain
-from airflow_mlpipe.exceptions import StepError
+from airflow_mlpipe.exceptions import ClaimLostError, StepError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.launchers.base import Deferring
 from airflow_mlpipe.operators.announce import announce, outlets_of
@@ -34,6 +35,7 @@ from airflow_mlpipe.triggers.claim import ClaimTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from airflow.sdk import Context, Param
 
@@ -133,9 +135,12 @@ class StepOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as error:
             site = self._site()
+            own = isinstance(error, TaskDeferralTimeout)
             for run in self._runs_of(context):
-                if abandon(site.store, run.owner(), partial(self._launcher, site), str(error), run.moments):
+                left = abandon(site.store, run.owner(), partial(self._launcher, site), str(error), run.moments, own=own)
+                if left:
                     self.log.info("what was launched is ended")
+                    self._track(site, run, left.spec.step).failed(left.spec)
             raise
 
     def _run_of(self, context: Context) -> RunContext:
@@ -159,16 +164,16 @@ class StepOperator(BaseOperator):
             message = f"not run: {bound.reason.what}"
             raise AirflowSkipException(message)
         life = self._life(run, site, bound, before, resumed)
-        names = {bound.task.spec.step: run.step}
-        tracking = self.tracking = Tracking.of(site, self.pipeline or run.pipeline, run.run, self.log.warning, names)
+        tracking = self.tracking = self._track(site, run, bound.task.spec.step)
         try:
             outcome = life.live(bound.task)
         except GoesOnError as goes_on:
             self._leave(site, goes_on)
         except TaskDeferred:
             raise
-        except BaseException:
-            tracking.failed()
+        except BaseException as error:
+            if not (isinstance(error, ClaimLostError) and error.by_later_try):  # that speaks for the step now
+                tracking.failed(bound.task.spec, killed=self.stopped)
             raise
         tracking.ended(Ended(outcome.spec, outcome.result, outcome.fingerprint, outcome.metrics, outcome.made_by))
         self.log.info("%s", outcome.line())
@@ -176,6 +181,10 @@ class StepOperator(BaseOperator):
         announce(context, self, [(outcome.spec, outcome.outputs)])
         self._leave_more(context, life, outcome)
         return describe_outputs(outcome.outputs, site)
+
+    def _track(self, site: Site, run: RunContext, step: str) -> Tracking:
+        """Return what tells MLflow; ``step`` is that of the spec."""
+        return Tracking.of(site, self.pipeline or run.pipeline, run.run, self.log.warning, {step: run.step})
 
     def _leave_more(self, context: Context, life: Life, outcome: Outcome) -> None:  # noqa: ARG002 -- subclasses do
         """Leave what there is to tell besides the outputs."""
@@ -267,22 +276,26 @@ class StepOperator(BaseOperator):
         return launcher_for(site, spec)
 
     def _launch(self, site: Site, spec: StepSpec, fingerprint: str, claim: str) -> StepResult:
-        spec = self.tracking.launched(spec) if self.tracking else spec
-        secrets = self._secrets(spec)
-        launcher = self._begin(site, spec)
-        with leaving(launcher, spec, fingerprint, claim), saying_how_long(spec.step, self.execution_timeout):
-            return launcher.launch(spec, fingerprint, claim, secrets, self.log.info)
+        with self._tracked(spec) as told:
+            secrets = self._secrets(told)
+            launcher = self._begin(site, told)
+            with leaving(launcher, told, fingerprint, claim), saying_how_long(spec.step, self.execution_timeout):
+                return launcher.launch(told, fingerprint, claim, secrets, self.log.info)
+
+    def _tracked(self, spec: StepSpec) -> AbstractContextManager[StepSpec]:
+        return self.tracking.during(spec) if self.tracking else nullcontext(spec)
 
     def _finish(self, site: Site, launched: Launched, method: str, event: Any) -> StepResult:
-        spec, fingerprint, work = launched.spec, launched.fingerprint, launched.work
-        spec = self.tracking.launched(spec) if self.tracking else spec
-        secrets = self._secrets(spec)
-        launcher = self._begin(site, spec)
-        with leaving(launcher, spec, fingerprint, work):
-            if not isinstance(launcher, Deferring):
-                message = f"a step that was left to {type(launcher).__name__} cannot be come back to: clear the task"
-                raise StepError(message)
-            return launcher.resume(spec, fingerprint, work, secrets, self.log.info, method, event)
+        fingerprint, work = launched.fingerprint, launched.work
+        with self._tracked(launched.spec) as spec:
+            secrets = self._secrets(spec)
+            launcher = self._begin(site, spec)
+            with leaving(launcher, spec, fingerprint, work):
+                if not isinstance(launcher, Deferring):
+                    name = type(launcher).__name__
+                    message = f"a step that was left to {name} cannot be come back to: clear the task"
+                    raise StepError(message)
+                return launcher.resume(spec, fingerprint, work, secrets, self.log.info, method, event)
 
     def _begin(self, site: Site, spec: StepSpec) -> Launcher:
         """Return the launcher of a step, which is killed when the task is."""

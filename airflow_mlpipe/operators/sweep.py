@@ -6,6 +6,7 @@ Those of a step with mini-batches are the same; `<step>.batch` runs these, and `
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from airflow_mlpipe.exceptions import MlpipeError, StepError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.operators.binding import Bound, NotRun, bind_from_plan
 from airflow_mlpipe.operators.claims import Wait
-from airflow_mlpipe.operators.compose import failures
+from airflow_mlpipe.operators.compose import BEGUN, failures, tried_in
 from airflow_mlpipe.operators.here import open_site, workspace_at
 from airflow_mlpipe.operators.run_context import RunContext
 from airflow_mlpipe.operators.step import StepOperator
@@ -37,7 +38,7 @@ from airflow_mlpipe.resolving.trials import Tried, look_up_trials
 from airflow_mlpipe.store import journal, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from airflow.sdk import DAG, Context
@@ -164,6 +165,8 @@ class TrialOperator(StepOperator):
     def _execute(self, context: Context, before: Wait, told: Mapping[str, Any] | None = None) -> Any:
         """Run the trials; one that fails does not keep the others from running."""
         errors: list[MlpipeError] = []
+        if not told and before == Wait() and context["ti"].try_number > 1:
+            self._begin_anew(context)
         names = [name_of(self.step.name, number) for number in self.trials]
         for number in self.trials:
             self.number = number
@@ -180,6 +183,13 @@ class TrialOperator(StepOperator):
         if errors:
             message = f"{len(errors)} of {len(self.trials)} trials failed; the first: {errors[0]}"
             raise StepError(message)
+
+    def _begin_anew(self, context: Context) -> None:
+        """Take back what earlier tries came to: if this one is killed, it has left nothing that it could be judged by."""
+        store = self._site().store
+        for run in self._runs_of(context):
+            if note := runs.read_note(store, run.pipeline, run.run, run.step):
+                runs.write_note(store, run.pipeline, run.run, run.step, {**BEGUN, "plan": note.get("plan", "")})
 
     def _run_of(self, context: Context) -> RunContext:
         run = RunContext.of(context, self.step.name)
@@ -212,8 +222,26 @@ class TrialOperator(StepOperator):
 class SweepOperator(StepOperator):
     """Take the best of the trials of a sweep: its outputs and metrics are those of the step. Or what all mini-batches left.
 
-    Leaves a table of them as the XCom ``trials`` or ``batches``.
+    Leaves a table of them as the XCom ``trials`` or ``batches``. What is put before it comes before all three tasks.
     """
+
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:  # noqa: FBT001, FBT002
+        """Put a task that is put before this one before the first of the three as well; Airflow calls it."""
+        super().update_relative(other, upstream, edge_modifier=edge_modifier)
+        if upstream:
+            self._put_first([other], edge_modifier)
+
+    def set_upstream(self, task_or_task_list: Any, edge_modifier: Any = None) -> None:
+        """Put tasks before this one, and before the first of the three."""
+        super().set_upstream(task_or_task_list, edge_modifier)
+        self._put_first(task_or_task_list, edge_modifier)
+
+    def _put_first(self, tasks: Any, edge_modifier: Any) -> None:
+        given = tasks if isinstance(tasks, Sequence) else [tasks]
+        helpers, dag = helpers_of(self.step), self.dag if self.has_dag() else None
+        others = [task for task in given if getattr(task, "task_id", None) not in helpers]
+        if others and dag and dag.has_task(helpers[0]):
+            dag.get_task(helpers[0]).set_upstream(others, edge_modifier)
 
     def _execute(self, context: Context, before: Wait, told: Mapping[str, Any] | None = None) -> Any:
         """Make sure that the trials were planned, then go the way of a step.
@@ -255,40 +283,51 @@ class SweepOperator(StepOperator):
         bound = replace(bound, task=replace(bound.task, spec=spec))
         if self._state_of_plan(context) == "success":
             return bound
-        look_up = self._life(run, site, bound, Wait(), None).look_up
-        if isinstance(look_up.find(bound.task.spec, fingerprint(components(bound.task.spec))), Found):
+        look_up, task = self._life(run, site, bound, Wait(), None).look_up, bound.task
+        anew = task.regenerate or not task.allow_reuse
+        if isinstance(look_up.find(task.spec, fingerprint(components(task.spec)), only_this_run=anew), Found):
             return bound
-        return NotRun(Reason(UPSTREAM, f"{self._plan_task} was skipped; to run the step, clear that"), bound.plan)
+        why = f"{self._plan_task} was skipped{', and the step is not to be reused' if anew else ''}"
+        return NotRun(Reason(UPSTREAM, f"{why}; to run the step, clear that"), bound.plan)
 
     def _life(self, run: RunContext, site: Site, bound: Bound, before: Wait, resumed: Resumed | None) -> Life:
+        self._task = bound.task
         return replace(super()._life(run, site, bound, before, resumed), trials_here=False)
 
     def _leave_more(self, context: Context, life: Life, outcome: Outcome) -> None:
         super()._leave_more(context, life, outcome)
-        rows = list(table(life, look_up_trials(life.look_up, outcome.spec)))
+        allow_reuse, regenerate = self._task.allow_reuse, self._task.regenerate
+        tried = tried_in(life, outcome.spec, allow_reuse=allow_reuse, regenerate=regenerate)
+        rows = list(table(life, tried, reused=outcome.result != "ran"))
         for row in rows:
             self.log.info("%s", _line(row))
         key = TABLE if outcome.spec.sweep else parallel.TABLE
         context["ti"].xcom_push(key=key, value=rows[:_SHOWN])
 
 
-def table(life: Life, tried: Tried) -> Iterator[dict[str, Any]]:
+def table(life: Life, tried: Tried, *, reused: bool = False) -> Iterator[dict[str, Any]]:
     """Yield what became of each trial: number, parameters, objective (None without one), outcome and error.
 
     Of a mini-batch: number, how many files, outcome and error.
+
+    :param reused: whether the step as a whole was made elsewhere, where a trial that is not known has failed.
     """
     notes = runs.read_notes(life.site.store, life.owner.pipeline, life.owner.run)
     failed = failures(life, tried)
     for trial in tried.trials:
         note, found = notes.get(trial.spec.step, {}), tried.found.get(trial.number)
         value = objective_of(tried.spec.sweep, found.metrics) if found and tried.spec.sweep else None
-        outcome = note["outcome"] if note.get("plan") == life.plan else "reused" if found else "failed"
+        done = note.get("outcome") if note.get("plan") == life.plan else None
+        outcome = "failed" if found is None else done if done in {"ran", "waited"} else "reused"
+        error = failed[trial.number].error if trial.number in failed else None
+        if reused and found is None and done != "failed":
+            error = "it failed when the step was made"
         if trial.files:
             about: dict[str, Any] = {"batch": trial.number, "files": len(trial.files)}
         else:
             about = {"trial": trial.number, "parameters": dict(trial.parameters)}
             about["objective"] = None if isinstance(value, str) else value
-        yield {**about, "outcome": outcome, **({"error": failed[trial.number]} if trial.number in failed else {})}
+        yield {**about, "outcome": outcome, **({"error": error} if error else {})}
 
 
 def _line(row: Mapping[str, Any]) -> str:

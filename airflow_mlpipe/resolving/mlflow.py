@@ -96,7 +96,7 @@ class MlflowServer:
         return MlflowRun.of(self._ask("GET", "runs/get", {"run_id": run})["run"])
 
     def update(self, run: str, status: str) -> None:
-        """Say how a run is: RUNNING, FINISHED or FAILED."""
+        """Say how a run is: RUNNING, FINISHED, FAILED or KILLED."""
         ended = {} if status == "RUNNING" else {"end_time": _now()}
         self._ask("POST", "runs/update", {"run_id": run, "status": status, **ended})
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.fingerprint import fingerprint
+from airflow_mlpipe.planning.trials import trials_of
 from airflow_mlpipe.resolving.mlflow import MlflowRun, MlflowServer
 from airflow_mlpipe.runtime.protocol import text_of
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 _KEY = "mlpipe.key"
 _PARENT = "mlflow.parentRunId"
+_EXCUSED = "mlpipe.excused"
+"""The tag of a trial that failed, where the sweep has succeeded without it."""
+
+_URI = "MLFLOW_TRACKING_URI"
+_OWN_RUN = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"}
+"""What a step declares that logs to a run of its own."""
+_LOGIN = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class Tracking:
         self._experiment = ""
         self._parent: MlflowRun | None = None
         self._children: dict[str, MlflowRun] = {}
+        self._states: dict[str, str] = {}
+        """How what was launched here has ended, by the names of `_children`."""
 
     @classmethod
     def of(
@@ -92,40 +102,84 @@ class Tracking:
             child = self._child(spec.step)
             server.update(child.id, "RUNNING")
             server.update(self._the_parent().id, "RUNNING")
-            late = {
-                "MLFLOW_TRACKING_URI": server.address,
-                "MLFLOW_RUN_ID": child.id,
-                "MLFLOW_EXPERIMENT_NAME": self._name_of_experiment(),
-            }
-            secrets = {**self._secrets(), **spec.environment.secrets}
-            return replace(spec, late=late, environment=replace(spec.environment, secrets=secrets))
+            return self._introduced(spec, server.address, child.id)
         return spec
+
+    def _introduced(self, spec: StepSpec, address: str, run: str) -> StepSpec:
+        """Return a spec whose script finds its run, unless its environment declares another place to log to.
+
+        What is declared counts: with another server, neither run nor login of this one is given; with another run or
+        experiment, those are left alone.
+        """
+        declared, secrets = spec.environment.variables, spec.environment.secrets
+        if "MLFLOW_TRACKING_URI" in secrets or declared.get("MLFLOW_TRACKING_URI", address).rstrip("/") != address:
+            return spec
+        names = {*declared, *secrets}
+        late = {} if _URI in names else {_URI: address}
+        if not names & _OWN_RUN:
+            late |= {"MLFLOW_RUN_ID": run, "MLFLOW_EXPERIMENT_NAME": self._name_of_experiment()}
+        if not names & _LOGIN:
+            secrets = {**self._secrets(), **secrets}
+        return replace(spec, late=late, environment=replace(spec.environment, secrets=secrets))
+
+    @contextmanager
+    def during(self, spec: StepSpec) -> Iterator[StepSpec]:
+        """Tell that a step is launched, and remember how that ends; give what `launched` returns."""
+        name = self._names.get(spec.step, spec.step)
+        self._states[name] = "RUNNING"
+        try:
+            yield self.launched(spec)
+        except Exception:
+            self._states[name] = "FAILED"
+            raise
+        self._states[name] = "FINISHED"
 
     def ended(self, ended: Ended) -> None:
         """Tell how a step has ended; what its script has told by itself stays as it is."""
         with self._telling() as server:
             if server is None:
                 return
-            self._end(server, ended, server.read(self._child(ended.spec.step).id))
-            for other in self._children.values():  # also those that were made again for this one
-                server.update(other.id, "FINISHED")
+            own = self._child(ended.spec.step)
+            self._end(server, ended, server.read(own.id))
+            self._close(server, own, "FINISHED")
+            self._settle(server, ended.spec, excused=True)
             self._judge(server)
+
+    def _close(self, server: MlflowServer, own: MlflowRun, status: str) -> None:
+        """Say how a step has ended, and each of those that were made again for it."""
+        for name, child in self._children.items():
+            ended = self._states.get(name, status)
+            server.update(child.id, status if child is own or ended == "RUNNING" else ended)
+
+    def _settle(self, server: MlflowServer, spec: StepSpec, *, excused: bool) -> None:
+        """Say of the trials of a step that none of them goes on any more.
+
+        :param excused: whether the step has succeeded, so that those which failed make no failure of the run.
+        """
+        names = {trial.spec.step for trial in trials_of(spec)}
+        found = server.find(self._experiment, _PARENT, self._the_parent().id) if names else []
+        for child in found:
+            if child.tags.get("mlpipe.step") not in names:
+                continue
+            if child.status == "RUNNING":  # its worker has vanished
+                server.update(child.id, "KILLED")
+            if excused and child.status != "FINISHED":
+                server.log(child.id, {}, {}, {_EXCUSED: "true"})
 
     def _end(self, server: MlflowServer, ended: Ended, known: MlflowRun) -> None:
         metrics = {key: value for key, value in ended.metrics.items() if known.metrics.get(key) != value}
         tags = {"mlpipe.fingerprint": ended.fingerprint, "mlpipe.outcome": ended.outcome, **self._maker(server, ended)}
         server.log(known.id, metrics, _parameters(ended.spec, known), tags)
 
-    def failed(self) -> None:
-        """Tell that what was launched has failed; nothing where nothing was."""
-        if not self._children:
-            return
+    def failed(self, spec: StepSpec, *, killed: bool = False) -> None:
+        """Tell that a step has failed, or was killed, before or after it was launched."""
         with self._telling() as server:
             if server is None:
                 return
-            for child in self._children.values():
-                server.log(child.id, {}, {}, {"mlpipe.outcome": "failed"})
-                server.update(child.id, "FAILED")
+            own = self._child(spec.step)
+            server.log(own.id, {}, {}, {"mlpipe.outcome": "killed" if killed else "failed", _EXCUSED: ""})
+            self._close(server, own, "KILLED" if killed else "FAILED")
+            self._settle(server, spec, excused=False)
             self._judge(server)
 
     def planned(self, plan: RunPlan) -> None:
@@ -234,8 +288,9 @@ class Tracking:
     def _judge(self, server: MlflowServer) -> None:
         """Say of the run what its steps so far come to."""
         parent = self._the_parent().id
-        states = {child.status for child in server.find(self._experiment, _PARENT, parent)}
-        server.update(parent, next((state for state in ("RUNNING", "FAILED") if state in states), "FINISHED"))
+        found = server.find(self._experiment, _PARENT, parent)
+        states = {child.status for child in found if not child.tags.get(_EXCUSED)}
+        server.update(parent, next((state for state in ("RUNNING", "FAILED", "KILLED") if state in states), "FINISHED"))
 
     def _needed(self) -> MlflowServer:
         if self._server is None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from airflow_mlpipe.runtime.layout import StepDirectory
     from airflow_mlpipe.runtime.protocol import DistributionSpec, OutputSpec
 
+REPLACED = "the command removed outputs/, or put something else in its place; leave the folder, and write into it"
+
 
 def check_outputs(
     directory: StepDirectory,
@@ -26,7 +28,10 @@ def check_outputs(
     A folder with no file in it counts as unwritten. Where each of many ranks has outputs of its own, all have to be there.
 
     :raises OutputMissingError: if one was not, or is a folder instead of a file or the reverse; all of them at once.
+        Also if ``outputs/`` itself is not there any more, or is a link, which may lead to what only this process may read.
     """
+    if directory.outputs.is_symlink() or not directory.outputs.is_dir():
+        raise OutputMissingError(REPLACED)
     problems = [
         problem
         for name, output in declared.items()

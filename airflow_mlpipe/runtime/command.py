@@ -27,8 +27,11 @@ _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, sign
 def arguments(spec: StepSpec, places: Mapping[tuple[str, str], str]) -> list[str]:
     """Return the argument vector, with every reference filled in.
 
-    :raises CommandFailedError: if one refers to what the step does not have.
+    :raises CommandFailedError: if there is none, or one refers to what the step does not have.
     """
+    if not spec.command:
+        message = "the step has no command; give it one"
+        raise CommandFailedError(message)
     try:
         return ["".join(_text(part, spec, places) for part in argument) for argument in spec.command]
     except KeyError as error:
@@ -92,9 +95,6 @@ def start(argv: list[str], cwd: Path, variables: Mapping[str, str], output: int)
 
     :raises CommandFailedError: if it cannot be started, saying why and what to do.
     """
-    if not argv:
-        message = "the step has no command; give it one"
-        raise CommandFailedError(message)
     reader, writer = os.pipe()
     parent = os.getpid()
     process = os.fork()

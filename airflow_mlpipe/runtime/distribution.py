@@ -108,7 +108,8 @@ def command_line(spec: StepSpec, places: Mapping[tuple[str, str], str]) -> list[
     """Return the argument vector that a launcher starts on one machine: the command, or what makes many of it.
 
     :param places: as `airflow_mlpipe.runtime.layout.StepDirectory.places` returns them.
-    :raises CommandFailedError: if the command refers to what the step does not have, or wants more than one machine.
+    :raises CommandFailedError: if there is no command, it refers to what the step does not have, or wants more than one
+        machine.
     """
     given = spec.distribution
     if given is None:
@@ -137,7 +138,7 @@ def distributed(argv: list[str], spec: StepSpec) -> list[str]:
     :raises CommandFailedError: if the kind of distribution is unknown.
     """
     given = spec.distribution
-    if given is None or not argv:
+    if given is None:
         return argv
     match given.kind:
         case "torchrun":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import StepError
+from airflow_mlpipe.exceptions import MetricsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +21,17 @@ def read_metrics(path: Path, hide: Callable[[str], str] = str) -> dict[str, floa
     """Return the last value of each name; empty if there is no such file.
 
     :param hide: takes secrets out of what is returned or complained of.
-    :raises StepError: if a line is not a metric, naming the line.
+    :raises MetricsError: if a line is not a metric, naming the line; also if it is no file of its own: a link may lead to
+        what only this process may read, and a pipe has no end.
     """
     metrics: dict[str, float] = {}
-    if not path.exists():
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
         return metrics
+    if not stat.S_ISREG(mode):
+        message = f"{FILE} is a link, a folder or a pipe; leave it the file that it was, and append to it"
+        raise MetricsError(message)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -34,7 +41,7 @@ def read_metrics(path: Path, hide: Callable[[str], str] = str) -> dict[str, floa
             except _NoMetricError as reason:
                 given = hide(line.decode("utf-8", "replace"))[:200].strip()
                 message = f"{FILE}, line {number}: {reason}; {_EXPECTED} (given: {given})"
-                raise StepError(message) from reason
+                raise MetricsError(message) from reason
             metrics[name] = value
     return {hide(name): value for name, value in metrics.items()}
 

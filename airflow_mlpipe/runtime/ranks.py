@@ -48,16 +48,6 @@ def explained(error: str | None, given: DistributionSpec | None, lines: Sequence
     return f"{error}: rank {first[0]} of {count} {_words(first[1])}{others}"
 
 
-def failing_rank(lines: Sequence[str], kind: str) -> str | None:
-    """Return which rank failed first and how, for example ``rank 1 exited with code 3``; None if nobody says it.
-
-    :param lines: the last lines of what the ranks and their starter printed.
-    :param kind: that of the distribution.
-    """
-    first = _first(lines, kind)
-    return None if first is None else f"rank {first[0]} {_words(first[1])}"
-
-
 def _first(lines: Sequence[str], kind: str) -> tuple[int, int] | None:
     """Return the rank that failed first, and its exit code, negative for a signal."""
     text = "\n".join(lines)

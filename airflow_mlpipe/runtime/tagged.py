@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from airflow_mlpipe.runtime.protocol import StepSpec
 
 _LONGEST = 64 * 1024
+_NODE = rb"(?P<node>\[node \d+\] )?"
+"""What stands before each line where it comes from the log of one pod of many."""
 _TAGS = {
-    "mpi": (rb"\[(?:[\w.-]+@)?\d+,(\d+)\]<std(?:out|err|diag)>:", rb"\[[\w.@-]*(?:,\d*(?:\](?:<[a-z]*>?)?)?)?"),
-    "torchrun": (rb"\[default(\d+)\]:", rb"\[[a-z]*\d*\]?"),
+    "mpi": (
+        _NODE + rb"\[(?:[\w.-]+@)?\d+,(?P<rank>\d+)\]<std(?:out|err|diag)>:",
+        rb"\[[\w.@-]*(?:,\d*(?:\](?:<[a-z]*>?)?)?)?",
+    ),
+    "torchrun": (_NODE + rb"\[default(?P<rank>\d+)\]:", rb"\[[a-z]*\d*\]?"),
 }
 """What tags of a kind of distribution look like, and the beginning of one."""
 _LONGEST_TAG = 300
@@ -42,8 +47,8 @@ class Tagged(Untagged):
     def __init__(self, kind: str) -> None:
         self._tag, self._begun_tag = map(re.compile, _TAGS[kind])
         self._held = b""
-        self._rank: bytes | None = None
-        self._lines: dict[bytes | None, bytes] = {}
+        self._rank = b""
+        self._lines: dict[bytes, bytes] = {}
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the lines that are complete by now."""
@@ -53,7 +58,7 @@ class Tagged(Untagged):
         begin = 0
         for found in self._tag.finditer(text):
             shown.append(self._take(text[begin : found.start()]))
-            self._rank, begin = found[1], found.end()
+            self._rank, begin = (found["node"] or b"") + b"[%s] " % found["rank"], found.end()
         shown.append(self._take(text[begin:]))
         return b"".join(shown)
 
@@ -62,7 +67,7 @@ class Tagged(Untagged):
         last = self._take(self._held)
         self._held = b""
         begun, self._lines = self._lines, {}
-        return last + b"".join(_line(rank, line) + b"\n" for rank, line in begun.items() if line)
+        return last + b"".join(rank + line + b"\n" for rank, line in begun.items() if line)
 
     def _possible_tag(self, text: bytes) -> int:
         """Return where a tag begins that has not ended; the end of the text if there is no such place."""
@@ -76,11 +81,11 @@ class Tagged(Untagged):
             line, ended, piece = piece.partition(b"\n")
             whole = self._lines.pop(self._rank, b"") + line
             if ended or len(whole) > _LONGEST:
-                shown.append(_line(self._rank, whole) + b"\n")
+                shown.append(self._rank + whole + b"\n")
             else:
                 self._lines[self._rank] = whole
             if ended:
-                self._rank = None
+                self._rank = b""
         return b"".join(shown)
 
 
@@ -88,7 +93,3 @@ def untangled(spec: StepSpec) -> Untagged:
     """Return what puts the output of a step together again."""
     kind = None if spec.distribution is None else spec.distribution.kind
     return Tagged(kind) if kind in _TAGS else Untagged()
-
-
-def _line(rank: bytes | None, line: bytes) -> bytes:
-    return line if rank is None else b"[%s] %s" % (rank, line)

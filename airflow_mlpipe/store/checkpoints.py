@@ -37,6 +37,9 @@ def save(store: Store, fingerprint: str, folder: Path, stopped: Callable[[], boo
     :raises DataError: if the folder holds what cannot be data.
     :raises StoreUnreachableError: if the store cannot be written.
     """
+    if folder.is_symlink():  # it may lead to what only this process may read
+        message = f"{str(folder)!r} is a link; leave the folder that it was, and write into it"
+        raise DataError(message)
     files = files_of(str(folder))
     if not files:
         return False

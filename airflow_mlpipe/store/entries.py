@@ -212,6 +212,11 @@ class Log:
                 return error
         return None
 
+    def failed_by_itself(self, claim_id: str) -> bool:
+        """Say whether a claim was released because what it ran failed by itself."""
+        ends = (entry.data for entry in self.entries if entry.kind == "release" and entry.data["claim"] == claim_id)
+        return any(data.get("own") is True for data in ends)
+
 
 def sealed(data: Mapping[str, Any]) -> bytes:
     """Return the bytes of an entry, which end in a checksum of all before it."""

@@ -134,15 +134,17 @@ def evict(store: Store, fingerprint: str, number: int, reason: str) -> None:
     _append(store, fingerprint, decide)
 
 
-def release(store: Store, claim: Claim, error: str | None = None) -> None:
+def release(store: Store, claim: Claim, error: str | None = None, *, own: bool = False) -> None:
     """Give a claim back without an outcome; one that has ended already is left as it is.
 
     :param error: why there is no outcome; whoever waits for it now fails with it.
+    :param own: whether what it ran failed by itself.
     """
+    fault = {"own": True} if own else {}
 
     def decide(log: Log) -> dict[str, Any] | None:
         holds = log.holder is not None and log.holder.id == claim.id
-        return {"kind": "release", "claim": claim.id, "error": error} if holds else None
+        return {"kind": "release", "claim": claim.id, "error": error, **fault} if holds else None
 
     _append(store, claim.fingerprint, decide)
 

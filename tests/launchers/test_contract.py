@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlpipe.exceptions import CommandFailedError, DataError, MlpipeError, OutputMissingError, StepError
+from airflow_mlpipe.exceptions import (
+    CommandFailedError,
+    DataError,
+    MlpipeError,
+    OutputMissingError,
+    StepError,
+    StepStoppedError,
+)
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, OutputSpec
 from airflow_mlpipe.store.store import Store
 from tests.launchers.docker.bench import DockerBench
@@ -203,7 +210,7 @@ def test_a_step_that_is_killed_ends_with_all_it_started_and_publishes_nothing(be
     launcher.kill()
     launcher.kill()
     thread.join(timeout=30)
-    assert isinstance(ended[0], CommandFailedError)
+    assert isinstance(ended[0], StepStoppedError)
     assert time.monotonic() - began < 15
     assert bench.outputs() == {}
 
@@ -215,13 +222,13 @@ def test_a_step_that_is_killed_may_finish_what_it_does(bench):
     launcher.kill()
     thread.join(timeout=30)
     assert "saved" in bench.logged
-    assert isinstance(ended[0], StepError)
+    assert isinstance(ended[0], StepStoppedError)
 
 
 def test_a_step_that_is_killed_before_it_begins_never_runs(bench):
     launcher = bench.launcher()
     launcher.kill()
-    with pytest.raises(CommandFailedError, match="was stopped before its command began"):
+    with pytest.raises(StepStoppedError, match="was stopped before its command began"):
         bench.launch(bench.spec("print('ran')"), launcher=launcher)
     assert bench.logged == []
 

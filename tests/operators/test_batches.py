@@ -162,6 +162,22 @@ def test_as_many_mini_batches_may_fail_as_the_threshold_says(photos):
     assert [row["outcome"] for row in photos.table("r1")] == ["ran", "failed", "ran"]
 
 
+def test_a_mini_batch_whose_task_never_ran_makes_no_record_of_the_others_whatever_the_threshold(photos):
+    photos.define(", error_threshold: 2")
+    photos.plan("r1")
+    photos.task("gather", "r1")
+    photos.task("shrink.plan", "r1")
+    for index in (0, 2):
+        photos.task("shrink.batch", "r1", map_index=index)
+    with pytest.raises(
+        StepError, match=r"1 of 3 mini-batches did not come to an end .*: batch 2 \(2 files, c to d\): it has left"
+    ) as caught:
+        photos.task("shrink", "r1")
+    assert "Clear the task shrink.batch, or run the pipeline again" in str(caught.value)
+    assert photos.run("r2") == [2]
+    assert sorted(photos.thumbs("r2")) == list("abcde")
+
+
 def test_two_mini_batches_that_leave_one_name_are_named(photos):
     photos.define(name="same")
     with pytest.raises(

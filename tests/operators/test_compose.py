@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from airflow_mlpipe.exceptions import StepError
+from airflow_mlpipe.exceptions import CommandFailedError, StepError, StepStoppedError
 from airflow_mlpipe.fingerprint import fingerprint
 from airflow_mlpipe.launchers.local import LocalLauncher
 from airflow_mlpipe.planning.bind import components, input_from
@@ -136,6 +137,86 @@ def test_where_trials_have_tasks_of_their_own_none_runs_here(world, lives):
     with pytest.raises(StepError, match="it has left no result: its task was ended, or did not have its turn"):
         lives(sweep(1), trials_here=False)
     assert world.launched == []
+
+
+def ending_with(world, error, *values):
+    """Return what launches trials, of which some end with an error."""
+
+    def launch(spec, fingerprint, claim):
+        world.launched.append(spec.step)
+        if spec.parameters["c"] in values:
+            raise error
+        return world.writes(f"{spec.parameters['c']}", metrics={"auc": spec.parameters["c"]})(spec, fingerprint, claim)
+
+    return launch
+
+
+@pytest.mark.parametrize(
+    "error", [StepStoppedError("its task was killed"), StepError("no engine answers"), StepError("no such image")]
+)
+def test_a_trial_that_did_not_fail_by_itself_makes_no_record_of_the_others_however_many_may_fail(world, lives, error):
+    task = sweep(1, 2, 3, max_failed=2)
+    with pytest.raises(StepError, match=r"1 of 3 trials did not come to an end of their own") as caught:
+        lives(task, launch=ending_with(world, error, 2))
+    assert f"trial 2 (c=2): {error}" in str(caught.value)
+    assert "Clear the task tune.trial, or run the pipeline again" in str(caught.value)
+    assert not fingerprint_log.Log.read(world.site().store, fingerprint(components(task.spec))).records
+    world.launched.clear()
+    assert lives(task, "r2", launch=ending_with(world, error)).metrics == {"auc": 3}
+    assert world.launched == ["tune[2]"] * 2  # the launcher of the test counts it, and what writes its output
+
+
+def test_a_trial_that_has_left_nothing_makes_no_record_of_the_others_however_many_may_fail(world, lives):
+    task = sweep(1, 4, max_failed=1)
+    lives(replace(task, spec=trials_of(task.spec)[0].spec))
+    with pytest.raises(StepError, match=r"1 of 2 trials did not come .*: trial 2 \(c=4\): it has left no result"):
+        lives(task, trials_here=False)
+    assert not fingerprint_log.Log.read(world.site().store, fingerprint(components(task.spec))).records
+
+
+def test_more_trials_that_failed_by_themselves_than_may_are_named_before_those_that_were_killed(world, lives):
+    def launch(spec, fingerprint, claim):
+        c = spec.parameters["c"]
+        if c > 1:
+            raise StepStoppedError("killed") if c == 2 else CommandFailedError("exit code 3")
+        return world.writes("1", metrics={"auc": 1.0})(spec, fingerprint, claim)
+
+    with pytest.raises(StepError, match=r"1 of 3 trials failed, and none may \(sweep.max_failed\): trial 3") as caught:
+        lives(sweep(1, 2, 3), launch=launch)
+    assert "killed" not in str(caught.value)
+
+
+def test_a_trial_that_took_too_long_has_failed_by_itself(world, lives):
+    trial = trials_of(sweep(1, 4, max_failed=1).spec)[0]
+    with pytest.raises(AirflowTaskTimeout):
+        lives(Task(trial.spec), launch=ending_with(world, AirflowTaskTimeout("it ran for longer"), 1))
+    lives(Task(trials_of(sweep(1, 4).spec)[1].spec))
+    assert lives(sweep(1, 4, max_failed=1), trials_here=False).metrics == {"auc": 99}
+
+
+def test_a_trial_that_waited_for_one_that_failed_by_itself_has_failed_by_itself(world):
+    store, trial = world.site().store, trials_of(sweep(1).spec)[0]
+    from airflow_mlpipe.operators.claims import Turn, Wait
+
+    for own, kind in ((True, CommandFailedError), (False, StepError)):
+        holder = fingerprint_log.claim(store, trial.fingerprint, world.life("r1").owner)
+        fingerprint_log.release(store, holder, "exit code 7", own=own)
+        turn = Turn(store, trial.fingerprint, world.life("r2").owner, print, before=Wait((holder.id,)))
+        with pytest.raises(kind, match="which this step waited for, failed: exit code 7") as caught:
+            turn.take()
+        assert caught.value.own is own
+
+
+def test_whoever_waits_for_a_step_that_was_killed_runs_it(world, lives):
+    trial = trials_of(sweep(1).spec)[0]
+    with pytest.raises(StepStoppedError):
+        lives(Task(trial.spec), launch=ending_with(world, StepStoppedError("killed"), 1))
+    (claim,) = (
+        entry.data["claim"]
+        for entry in fingerprint_log.Log.read(world.site().store, trial.fingerprint).entries
+        if entry.kind == "claim"
+    )
+    assert fingerprint_log.Log.read(world.site().store, trial.fingerprint).failure(claim) is None
 
 
 def test_rule_11_regenerate_outputs_runs_every_trial_and_commits_for_everybody(world, lives):

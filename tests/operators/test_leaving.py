@@ -227,6 +227,24 @@ def test_rule_11_a_step_that_takes_no_claim_may_be_left_too(world, cluster):
     assert record.claim == told["work"]
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_rule_8_a_retry_that_takes_no_claim_ends_what_its_earlier_try_has_left(cluster, monkeypatch, gone):
+    def away(*_):
+        message = "the cluster does not answer"
+        raise StepError(message)
+
+    with pytest.raises(GoesOnError) as first:
+        cluster.life("r1").live(task(allow_reuse=False))
+    with pytest.raises(GoesOnError):
+        cluster.life("r2").live(task(allow_reuse=False))
+    if gone:
+        monkeypatch.setattr(cluster, "end", away)
+    with pytest.raises(GoesOnError):
+        cluster.life("r1", try_number=2).live(task(allow_reuse=False))
+    assert cluster.works.pop(first.value.told()["work"]) is gone
+    assert list(cluster.works.values()) == [True, True]
+
+
 def test_a_launcher_that_cannot_be_come_back_to_may_not_defer():
     with pytest.raises(TypeError, match="cannot be come back to"), leaving(object(), task().spec, "f", "c"):
         raise TaskDeferred(trigger=Never(), method_name="look")

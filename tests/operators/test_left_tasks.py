@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout, TaskD
 
 from airflow_mlpipe.operators import CommandOperator
 from airflow_mlpipe.runtime.protocol import OutputRef, StepResult
-from airflow_mlpipe.store import layout
+from airflow_mlpipe.store import layout, runs
 from airflow_mlpipe.store.entries import Log
 from airflow_mlpipe.store.outputs import publish
 from airflow_mlpipe.store.store import Store
@@ -113,6 +113,9 @@ def test_a_wait_that_failed_in_the_triggerer_ends_what_was_launched_and_gives_th
     assert (tmp_path / "ended").read_text() == launch["work"]
     log = Log.read(store, launch["fingerprint"])
     assert (log.holder, log.failure(launch["claim"])) == (None, reason)
+    by_itself = raised is TaskDeferralTimeout  # it took too long; else the triggerer failed
+    assert log.failed_by_itself(launch["claim"]) is by_itself
+    assert runs.read_note(store, launch["pipeline"], launch["run"], launch["step"])["own"] is by_itself
 
 
 def test_a_wait_has_the_time_that_the_task_has(airflow, tmp_path):

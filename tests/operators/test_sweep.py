@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import chain
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from airflow_mlpipe.dag_factory import make_dag
 from airflow_mlpipe.definitions.load import loads
-from airflow_mlpipe.exceptions import DataChangedError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError, DataChangedError, StepError, StepStoppedError
 from airflow_mlpipe.operators.plan import foreign_upstream, seen_outside
+from airflow_mlpipe.operators.step import StepOperator
 from airflow_mlpipe.operators.sweep import chunks
 from airflow_mlpipe.store import journal, runs
 from airflow_mlpipe.store import log as fingerprint_log
@@ -80,6 +82,19 @@ class Churn:
 
     def task(self, task_id, run, **given):
         return self.airflow.run(self.dag.get_task(task_id), run, **given)
+
+    def define_fragile(self, *values, fields="", more=""):
+        """Let a trial fail as long as a file `broken<c>` is there, which counts for nothing."""
+        text = (DEFINITION % (fields, more)).replace("VALUES", ", ".join(map(str, values)))
+        text = text.replace("[ ${{ parameters.c }} = 13 ]", f"[ -e {self.folder}/broken${{{{ parameters.c }}}} ]")
+        self.dag = make_dag(loads(text, self.folder))
+        self.dag.fileloc = str(self.folder / "dag.py")
+
+    def planned(self, run, **given):
+        """Do all that comes before the trials."""
+        self.plan(run, **given)
+        self.task("prepare", run, **given)
+        return self.task("tune.plan", run, **given).result
 
     def trials(self, run, **given):
         """Run what is missing; return the numbers of the trials, each as often as a task has run it."""
@@ -196,6 +211,111 @@ def test_a_trial_that_was_ended_is_named_and_never_run_by_the_sweep(churn):
         churn.task("tune", "r1")
 
 
+def test_a_trial_whose_task_is_killed_does_not_count_as_one_that_failed(churn, monkeypatch):
+    churn.define(1, 2, more="max_failed: 1")
+    churn.planned("r1")
+    churn.task("tune.trial", "r1", map_index=0)
+    begin = StepOperator._begin
+
+    def killed(operator, site, spec):
+        launcher = begin(operator, site, spec)
+        operator.on_kill()
+        return launcher
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepOperator, "_begin", killed)
+        with pytest.raises(StepStoppedError):
+            churn.task("tune.trial", "r1", map_index=1)
+    with pytest.raises(StepError, match=r"1 of 2 trials did not come .* trial 2 \(c=2\): the step was stopped"):
+        churn.task("tune", "r1")
+    assert churn.run("r2")[0] == [[2]]
+    assert churn.model("r2") == "raw\n2\n"
+
+
+def test_a_try_that_is_killed_without_a_word_is_not_judged_by_an_earlier_one_that_failed(churn, monkeypatch):
+    churn.define_fragile(1, 2, more="max_failed: 1")
+    churn.planned("r1")
+    churn.task("tune.trial", "r1", map_index=0)
+    (churn.folder / "broken2").touch()
+    with pytest.raises(CommandFailedError):
+        churn.task("tune.trial", "r1", map_index=1)
+
+    def dies(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepOperator, "_launch", dies)
+        with pytest.raises(SystemExit):
+            churn.task("tune.trial", "r1", map_index=1, try_number=2)
+    with pytest.raises(StepError, match=r"1 of 2 trials did not come .* trial 2 \(c=2\): it has left no result"):
+        churn.task("tune", "r1")
+
+
+def test_a_cleared_trial_that_fails_does_not_stand_with_what_it_left_before_where_nothing_is_reused(churn):
+    churn.define_fragile(1, 2, fields="allow_reuse: false")
+    churn.run("r1")
+    assert churn.model("r1") == "raw\n2\n"
+    (churn.folder / "broken2").touch()
+    with pytest.raises(CommandFailedError):
+        churn.task("tune.trial", "r1", map_index=1, try_number=2)
+    with pytest.raises(
+        StepError, match=r"1 of 2 trials failed, .*: trial 2 \(c=2\): the command ended with exit code 3"
+    ):
+        churn.task("tune", "r1", try_number=2)
+
+
+def test_where_such_a_trial_may_fail_the_best_of_the_others_is_taken_and_the_table_says_so(churn):
+    churn.define_fragile(1, 2, fields="allow_reuse: false", more="max_failed: 1")
+    churn.run("r1")
+    (churn.folder / "broken2").touch()
+    with pytest.raises(CommandFailedError):
+        churn.task("tune.trial", "r1", map_index=1, try_number=2)
+    churn.task("tune", "r1", try_number=2)
+    assert churn.model("r1") == "raw\n1\n"
+    (_, second) = churn.airflow.xcoms["churn", "r1", "tune", -1]["trials"]
+    assert (second["outcome"], second["objective"]) == ("failed", None)
+    assert second["error"].startswith("the command ended with exit code 3")
+
+
+def test_a_cleared_trial_that_is_killed_does_not_stand_with_what_it_left_before_where_nothing_is_reused(
+    churn, monkeypatch
+):
+    churn.define(1, 2, fields="allow_reuse: false", more="max_failed: 1")
+    churn.run("r1")
+
+    def dies(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepOperator, "_launch", dies)
+        with pytest.raises(SystemExit):
+            churn.task("tune.trial", "r1", map_index=1, try_number=2)
+    with pytest.raises(StepError, match=r"1 of 2 trials did not come .* trial 2 \(c=2\): it has left no result"):
+        churn.task("tune", "r1", try_number=2)
+
+
+def test_a_cleared_trial_that_succeeds_again_is_taken_where_nothing_is_reused(churn):
+    churn.define(1, 2, fields="allow_reuse: false")
+    churn.run("r1")
+    churn.task("tune.trial", "r1", map_index=1, try_number=2)
+    churn.task("tune", "r1", try_number=2)
+    assert churn.model("r1") == "raw\n2\n"
+
+
+def test_the_table_of_a_reused_sweep_says_which_trials_failed_when_it_was_made(churn):
+    churn.define(1, 13, more="max_failed: 1")
+    churn.run("r1")
+    EmptyOperator(task_id="gate", dag=churn.dag) >> churn.dag.get_task("tune")  # it decides in its turn
+    churn.airflow.states["churn", "r2", "gate"] = "success"
+    _, ended = churn.run("r2")
+    assert ended.outcome == "reused"
+    rows = churn.airflow.xcoms["churn", "r2", "tune", -1]["trials"]
+    assert [(row["outcome"], row.get("error")) for row in rows] == [
+        ("reused", None),
+        ("failed", "it failed when the step was made"),
+    ]
+
+
 def test_the_table_of_the_trials_is_in_the_log_and_in_an_xcom(churn):
     churn.run("r1")
     churn.define(1, 3, 13, more="max_failed: 1")
@@ -286,6 +406,55 @@ def test_a_sweep_that_a_branch_led_past_is_not_run_and_one_that_is_known_is_reus
     churn.run("r2")
     churn.plan("r3")
     assert churn.task("tune", "r3").outcome == "reused"
+
+
+@pytest.mark.parametrize(("fields", "conf"), [("", {"regenerate_outputs": ["tune"]}), ("allow_reuse: false", {})])
+def test_a_sweep_that_is_not_to_be_reused_and_whose_plan_was_skipped_is_not_run_and_says_so(churn, fields, conf):
+    churn.define(1, 2, fields=fields)
+    churn.run("r1")
+    churn.plan("r2", conf=conf)
+    churn.airflow.states["churn", "r2", "tune.plan"] = "skipped"
+    with pytest.raises(
+        AirflowSkipException,
+        match=r"not run: tune.plan was skipped, and the step is not to be reused; to run the step, clear that",
+    ):
+        churn.task("tune", "r2", conf=conf)
+
+
+def before_the_sweep(dag, wire):
+    wire(EmptyOperator(task_id="gate", dag=dag), dag.get_task("tune"))
+    kept = tasks(dag)
+    return {
+        name for name in ("tune.plan", "tune.trial", "tune") if "gate" in {*dag.get_task(name).upstream_task_ids}
+    } & {*kept["gate"]["downstream_task_ids"]}
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        lambda gate, tune: gate >> tune,
+        lambda gate, tune: tune << gate,
+        lambda gate, tune: gate.set_downstream([tune]),
+        lambda gate, tune: tune.set_upstream([gate]),
+        lambda gate, tune: gate.output >> tune,
+        lambda gate, tune: chain([gate], tune),
+    ],
+)
+def test_a_task_that_the_user_puts_before_a_sweep_comes_before_all_its_tasks(churn, wire):
+    assert before_the_sweep(churn.dag, wire) == {"tune.plan", "tune"}
+    churn.dag.check_cycle()
+
+
+def test_a_task_that_the_user_puts_after_a_sweep_comes_after_its_last_task(churn):
+    churn.dag.get_task("tune") >> EmptyOperator(task_id="after", dag=churn.dag)
+    assert churn.dag.get_task("after").upstream_task_ids == {"tune"}
+    churn.dag.check_cycle()
+
+
+def test_a_branch_that_does_not_lead_to_a_sweep_skips_what_plans_it(churn):
+    branch = EmptyOperator(task_id="branch", dag=churn.dag)
+    branch >> [churn.dag.get_task("tune"), EmptyOperator(task_id="other", dag=churn.dag)]
+    assert branch.downstream_task_ids == {"tune.plan", "tune", "other"}
 
 
 def test_a_trial_that_the_definition_has_no_more_names_the_task_to_clear(churn):

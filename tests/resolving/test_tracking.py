@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,7 +15,7 @@ from airflow_mlpipe.exceptions import DataError
 from airflow_mlpipe.resolving.logins import Login
 from airflow_mlpipe.resolving.site import Site
 from airflow_mlpipe.resolving.tracking import Ended, Tracking
-from airflow_mlpipe.runtime.protocol import StepSpec
+from airflow_mlpipe.runtime.protocol import EnvironmentSpec, StepSpec
 
 SPEC = StepSpec("p", "train", "command", (("true",),), parameters={"c": 1.0})
 RUN = {"info": {"run_id": "1", "experiment_id": "7", "start_time": 5, "status": "RUNNING"}, "data": {}}
@@ -78,7 +79,7 @@ class Told:
     def all(self):
         spec = self.tracking.launched(SPEC)
         self.tracking.ended(Ended(SPEC, "ran", "sha256:1", {"auc": 0.9}))
-        self.tracking.failed()
+        self.tracking.failed(SPEC)
         return spec
 
 
@@ -159,6 +160,42 @@ def test_the_login_comes_from_a_connection_and_the_script_gets_it_as_a_secret(tm
     assert {headers["Authorization"] for _, headers, _ in server.asked} == {header}
     assert spec.environment.secrets == secrets
     assert "tok3n" not in str(spec)
+
+
+def declaring(variables=None, secrets=None):
+    return replace(SPEC, environment=EnvironmentSpec(variables=variables or {}, secrets=secrets or {}))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        declaring({"MLFLOW_TRACKING_URI": "http://mine:5000"}),
+        declaring(secrets={"MLFLOW_TRACKING_URI": "connection:mine.host"}),
+    ],
+)
+def test_a_declared_server_wins_and_is_given_neither_run_nor_login_of_another(tmp_path, server, spec):
+    given = {"tracking_uri": server.address, "connection": "ml"}
+    told = Told(tmp_path, given, lambda _: Login(username="me", password="tok3n"))
+    assert told.tracking.launched(spec) == spec
+
+
+def test_a_script_that_declares_the_very_server_finds_its_run_there(tmp_path, server):
+    told = Told(tmp_path, server.address)
+    spec = told.tracking.launched(declaring({"MLFLOW_TRACKING_URI": f"{server.address}/"}))
+    assert spec.late == {"MLFLOW_RUN_ID": "1", "MLFLOW_EXPERIMENT_NAME": "p"}
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])
+def test_a_declared_run_or_experiment_wins(tmp_path, server, name):
+    told = Told(tmp_path, server.address)
+    assert told.tracking.launched(declaring({name: "mine"})).late == {"MLFLOW_TRACKING_URI": server.address}
+
+
+def test_a_declared_login_wins(tmp_path, server):
+    given = {"tracking_uri": server.address, "connection": "ml"}
+    told = Told(tmp_path, given, lambda _: Login(username="me", password="tok3n"))
+    spec = told.tracking.launched(declaring({"MLFLOW_TRACKING_USERNAME": "you"}))
+    assert spec.environment.secrets == {}
 
 
 def test_a_connection_that_is_not_there_is_one_warning(tmp_path, server):

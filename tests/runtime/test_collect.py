@@ -68,3 +68,16 @@ def test_where_each_rank_has_outputs_of_its_own_the_rank_that_wrote_none_is_name
     (directory.outputs / "x" / "1").touch()
     check_outputs(directory, {"x": OutputSpec(kind="file")}, pytest.fail, each)
     check_outputs(directory, {"x": OutputSpec(kind="folder")}, pytest.fail, DistributionSpec("mpi", processes=3))
+
+
+@pytest.mark.parametrize("how", ["removed", "link", "file"])
+def test_a_folder_of_outputs_that_was_replaced_is_refused(directory, tmp_path, how):
+    directory.outputs.rmdir()
+    if how == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "model").touch()
+        directory.outputs.symlink_to(tmp_path / "elsewhere")
+    elif how == "file":
+        directory.outputs.touch()
+    with pytest.raises(OutputMissingError, match="the command removed outputs/, or put something else in its place"):
+        check_outputs(directory, {"model": OutputSpec()}, pytest.fail)

@@ -71,8 +71,10 @@ def test_tensorflow_workers_are_started_by_our_module():
     assert distributed(PROGRAM, spec_of("tensorflow")) == [PYTHON, "-m", "mlpipe_workers", "4", "--", *PROGRAM]
 
 
-def test_a_step_without_a_command_stays_one():
-    assert distributed([], spec_of("mpi")) == []
+@pytest.mark.parametrize("spec", [SPEC, spec_of("mpi"), spec_of("torchrun")])
+def test_a_step_without_a_command_is_refused_however_many_processes_it_shall_be(spec, tmp_path):
+    with pytest.raises(CommandFailedError, match="the step has no command; give it one"):
+        command_line(replace(spec, command=()), places(spec, tmp_path))
 
 
 def test_more_nodes_than_one_need_another_target(tmp_path):

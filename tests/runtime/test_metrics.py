@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from airflow_mlpipe.exceptions import StepError
@@ -40,4 +42,18 @@ def test_a_line_that_is_no_metric_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"name": "good", "value": 1}\n' + line.encode(errors="surrogateescape") + b"\n")
     with pytest.raises(StepError, match=r"metrics\.jsonl, line 2: .* expected"):
+        read_metrics(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_of_its_own_is_neither_followed_nor_waited_for(tmp_path, kind):
+    path = tmp_path / "metrics.jsonl"
+    if kind == "link":
+        (tmp_path / "private").write_text('{"name": "auc", "value": 1}\n')
+        path.symlink_to(tmp_path / "private")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(StepError, match=r"metrics\.jsonl is a link, a folder or a pipe"):
         read_metrics(path)

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from airflow_mlpipe.runtime.protocol import DistributionSpec
-from airflow_mlpipe.runtime.ranks import explained, failing_rank
+from airflow_mlpipe.runtime.ranks import explained
 
 RECORDED = Path(__file__).with_name("recorded")
 """The last lines of real runs: Open MPI 4.1.4, MPICH 4.0.2, torchrun of torch 1.13.1, and our own starter."""
+
+
+def failing_rank(printed, kind):
+    """Return which rank failed first and how; None if nobody says it."""
+    said = explained("it failed", DistributionSpec(kind, processes=4), printed)
+    match = re.fullmatch(r"it failed: (rank \d+) of 4 (.+) \(the others were ended\)", said)
+    return match and f"{match[1]} {match[2]}"
 
 
 def lines(name):

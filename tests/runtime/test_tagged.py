@@ -64,3 +64,13 @@ def test_only_the_output_of_such_starters_is_touched():
     assert type(untangled(spec_of(distribution=DistributionSpec("torchrun")))) is Tagged
     assert type(untangled(spec_of(distribution=DistributionSpec("mpi")))) is Tagged
     assert (Untagged().feed(PIECES), Untagged().rest()) == (PIECES, b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "tags"),
+    [("torchrun", (b"[default0]:", b"[default1]:")), ("mpi", (b"[1,0]<stdout>:", b"[1,1]<stderr>:"))],
+)
+def test_the_node_that_stands_before_a_line_of_its_log_stays_there(kind, tags):
+    tagged = Tagged(kind)
+    text = b"[node 0] %sa\n[node 1] %sb\n[node 1] of the starter\n" % tags
+    assert tagged.feed(text) + tagged.rest() == b"[node 0] [0] a\n[node 1] [1] b\n[node 1] of the starter\n"

@@ -12,8 +12,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from airflow_mlpipe.exceptions import DataError, StepError
+from airflow_mlpipe.exceptions import DataError, OutputMissingError, StepError
 from airflow_mlpipe.launchers.docker.container import INSIDE
+from airflow_mlpipe.runtime.collect import REPLACED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,6 +79,7 @@ def unpack(chunks: Iterable[bytes], target: Path) -> None:
     Links are made last, so that nothing is written through one; where they lead is judged when outputs are published.
 
     :raises DataError: if it holds what cannot be data.
+    :raises OutputMissingError: if it is no folder.
     :raises StepError: if it did not arrive whole.
     """
     stream = _Stream(chunks)
@@ -99,6 +101,8 @@ def unpack(chunks: Iterable[bytes], target: Path) -> None:
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, links: list[tuple[Path, str]]) -> None:
     path = _place(member.name, target)
+    if path == target and not member.isdir():
+        raise OutputMissingError(REPLACED)
     if member.isdir():
         path.mkdir(exist_ok=True, parents=True)
     elif member.islnk():
@@ -125,6 +129,8 @@ def _place(name: str, target: Path) -> Path:
 def turn_links(outputs: Path) -> None:
     """Make links that lead from one output to another by their path in the container lead there on the worker, too."""
     inside = f"{INSIDE.outputs}/"
+    if outputs.is_symlink():  # it is refused when outputs are looked for
+        return
     for parent, folders, files in os.walk(outputs):
         for name in (*folders, *files):
             path = Path(parent, name)

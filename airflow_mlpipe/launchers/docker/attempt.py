@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import MlpipeError, StepError
+from airflow_mlpipe.exceptions import MlpipeError, OutputMissingError, StepError
 from airflow_mlpipe.launchers.docker import archive, failures, ownership
 from airflow_mlpipe.launchers.docker.client import Client
 from airflow_mlpipe.launchers.docker.container import INSIDE, numbers
 from airflow_mlpipe.launchers.docker.guard import CLAIM
+from airflow_mlpipe.runtime.collect import REPLACED
 from airflow_mlpipe.runtime.metrics import read_metrics
 from airflow_mlpipe.runtime.protocol import StepResult
 from airflow_mlpipe.runtime.ranks import explained
@@ -155,8 +156,14 @@ class Attempt:
     def _read(self, created: str, path: str) -> bytes:
         chunks, _ = self._plain.get_archive(created, path)
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
-            file = tar.extractfile(tar.getmembers()[0])
-            return file.read() if file else b""
+            member = tar.getmembers()[0]
+            file = tar.extractfile(member) if member.isreg() else None
+            if file is None:
+                message = (
+                    f"the command put something else in the place of the file {path}; leave it the file that it was"
+                )
+                raise StepError(message)
+            return file.read()
 
     def _result(self) -> StepResult:
         created = str(self._client.created)
@@ -188,7 +195,12 @@ class Attempt:
         if self._container.mounted:
             ownership.take(self._directory, numbers(self._container.user))
         else:
-            chunks, _ = self._plain.get_archive(created, str(INSIDE.outputs))
+            try:
+                chunks, _ = self._plain.get_archive(created, str(INSIDE.outputs))
+            except NotFound as error:
+                if failures.has_no_container(error):
+                    raise
+                raise OutputMissingError(REPLACED) from error
             archive.unpack(chunks, self._directory.outputs)
             with suppress(NotFound):
                 self._directory.metrics.write_bytes(self._read(created, str(INSIDE.metrics)))

@@ -6,6 +6,7 @@ CPU limits, what is to be in the container before it starts, and a stream of lin
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.launchers.docker import failures
@@ -126,8 +127,9 @@ def _frames(connection: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 -- 
         waiting.settimeout(None)  # a command may be silent
     read = getattr(connection, "recv", None) or connection.read
     held = b""
-    while chunk := read(_CHUNK):
-        held += chunk
-        while len(held) >= _HEADER and len(held) >= (end := _HEADER + int.from_bytes(held[4:_HEADER], "big")):
-            yield held[0], held[_HEADER:end]
-            held = held[end:]
+    with closing(connection), closing(getattr(connection, "_response", connection)):  # which holds the socket itself
+        while chunk := read(_CHUNK):
+            held += chunk
+            while len(held) >= _HEADER and len(held) >= (end := _HEADER + int.from_bytes(held[4:_HEADER], "big")):
+                yield held[0], held[_HEADER:end]
+                held = held[end:]

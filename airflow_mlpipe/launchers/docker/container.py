@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions.amounts import memory_bytes
-from airflow_mlpipe.exceptions import CommandFailedError, DataError, StepError
+from airflow_mlpipe.exceptions import DataError, StepError
 from airflow_mlpipe.launchers.docker.guard import CLAIM
 from airflow_mlpipe.runtime import command
 from airflow_mlpipe.runtime.distribution import command_line
@@ -55,9 +55,6 @@ class Container:
         :raises CommandFailedError: if the step has no command.
         """
         argv = command_line(self.spec, INSIDE.places(self.spec))
-        if not argv:
-            message = "the step has no command; give it one"
-            raise CommandFailedError(message)
         return {
             "image": self.image,
             "entrypoint": argv[:1],

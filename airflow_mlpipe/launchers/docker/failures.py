@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError, StepError, StepStoppedError
 from airflow_mlpipe.launchers.docker.container import is_engine_id
 
 if TYPE_CHECKING:
@@ -143,7 +143,12 @@ def removed(name: str) -> StepError:
         f"the container {name} was removed while the step ran, by a later try of the step or by somebody; "
         "nothing of it is kept"
     )
-    return CommandFailedError(message)
+    return StepStoppedError(message)
+
+
+def has_no_container(error: Any) -> bool:  # noqa: ANN401 -- docker's NotFound is not typed
+    """Say whether what an engine did not find is the container itself, and not a path in it."""
+    return "no such container" in str(error.explanation or error).lower()
 
 
 def engine_lost(engine: str, error: object) -> StepError:
@@ -152,7 +157,7 @@ def engine_lost(engine: str, error: object) -> StepError:
         f"the Docker engine at {engine} went away while the step ran ({_short(str(error))}); "
         "nothing is kept of this try: run the step again when the engine is there"
     )
-    return CommandFailedError(message)
+    return StepStoppedError(message)
 
 
 def unreachable(engine: str, error: object) -> StepError:

@@ -3,7 +3,8 @@
 The launcher starts it before the container is created and holds the other end of its standard input. The first thing
 that arrives there says what to do: `DONE`, the container is gone already; `KILL`, or nothing any more because the
 launcher has ended (a ``kill -9`` of the worker closes its pipes), the container is to be ended and removed. It is
-stopped first, so that the command may react to SIGTERM, and killed when it has not within the grace period.
+stopped first, so that the command may react to SIGTERM, and killed when it has not within the grace period. The folder
+with the certificates that it needs for that is its own from then on, and is removed last.
 
 It removes no other container than that of its launcher's claim: a retry of the step gives its own the same name. An
 engine that does not answer, as one that restarts, is asked again for `PATIENCE` seconds.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -39,6 +41,7 @@ def main() -> None:
     if os.read(0, 16) != DONE:
         sys.path += order["path"]
         end(order)
+        shutil.rmtree(order["certificates"], ignore_errors=True)
 
 
 def end(order: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.launchers.docker import guard
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
     from airflow_mlpipe.launchers.docker.container import Container
@@ -22,19 +24,23 @@ STOP_SECONDS = 5
 
 
 class Guard:
-    """A guard that has been started for one container; leaving its block dismisses it."""
+    """A guard that has been started for one container; leaving its block undismissed lets it do its work.
 
-    def __init__(self, address: Address, container: Container) -> None:
+    :param certificates: the folder with those of the engine: who was not dismissed removes it in the end.
+    """
+
+    def __init__(self, address: Address, container: Container, certificates: Path) -> None:
         order = {
             "host": address.host,
             "tls": address.tls,
             "name": container.name,
             "claim": container.claim,
             "grace": STOP_SECONDS,
+            "certificates": str(certificates),
             "path": list(filter(None, sys.path)),
         }
         reader, self._writer = os.pipe()
-        self._dismissed = False
+        self.is_dismissed = False
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, json.dumps(order)],
@@ -53,12 +59,12 @@ class Guard:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._writer)  # undismissed, it does its work
-        if self._dismissed:
+        if self.is_dismissed:
             self._process.wait()
 
     def dismiss(self) -> None:
         """Say that the container is gone."""
-        self._dismissed = True
+        self.is_dismissed = True
         self._say(guard.DONE)
 
     def kill(self) -> None:

@@ -8,14 +8,16 @@ the outputs back. Nothing of ours is needed in the image, neither Python nor a s
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions.compute import target_from
 from airflow_mlpipe.definitions.docker import DockerCompute
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import StepError, StepStoppedError
 from airflow_mlpipe.launchers.checkpointing import checkpointed
 from airflow_mlpipe.launchers.directory import fill, step_directory
 from airflow_mlpipe.launchers.docker import failures
@@ -32,7 +34,7 @@ from airflow_mlpipe.runtime.tagged import untangled
 from airflow_mlpipe.store.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_mlpipe.runtime.external import OpenUri
     from airflow_mlpipe.runtime.protocol import StepResult, StepSpec
@@ -108,22 +110,40 @@ class DockerLauncher:
         from airflow_mlpipe.hooks.connections import login  # noqa: PLC0415 -- needed only to run
 
         self._check()
-        with tempfile.TemporaryDirectory(prefix="mlpipe-tls-") as folder:
-            address = Address.of(container.target, Path(folder), login)
+        with self._certificates() as folder, ExitStack() as opened:
+            address = Address.of(container.target, folder, login)
             hook = connect(address, container.target.connection)
+            opened.callback(hook.get_conn().close)
             container = replace(container, user=user_of(container.target, hook.get_conn().info))
             if container.may_be_mounted():
                 try:
-                    return self._guarded(work, address, hook, container)
+                    return self._guarded(work, address, hook, container, folder)
                 except NotMountedError:
                     if container.target.staging == "mount":
                         raise failures.not_mounted(address.host, work.staged.directory.root) from None
             check_direct(container.spec)
-            return self._guarded(work, address, hook, replace(container, mounted=False))
+            return self._guarded(work, address, hook, replace(container, mounted=False), folder)
 
-    def _guarded(self, work: Work, address: Address, hook: Any, container: Container) -> StepResult:  # noqa: ANN401 -- the provider's hook is not typed
+    @contextmanager
+    def _certificates(self) -> Iterator[Path]:
+        """Make a folder for those of a connection; a guard that goes on needs them still, and removes them."""
+        folder = Path(tempfile.mkdtemp(prefix="mlpipe-tls-"))
+        try:
+            yield folder
+        finally:
+            if self._guard is None or self._guard.is_dismissed:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _guarded(
+        self,
+        work: Work,
+        address: Address,
+        hook: Any,  # noqa: ANN401 -- the provider's hook is not typed
+        container: Container,
+        certificates: Path,
+    ) -> StepResult:
         attempt = Attempt(work, address.host, hook, container)
-        with Guard(address, container) as self._guard:
+        with Guard(address, container, certificates) as self._guard:
             try:
                 self._check()
                 result = attempt.run()
@@ -139,11 +159,11 @@ class DockerLauncher:
     def _check(self) -> None:
         if self._killed:
             message = "the step was stopped before its command began"
-            raise CommandFailedError(message)
+            raise StepStoppedError(message)
 
     def _check_killed(self, work: Work) -> None:
         if self._killed:
-            raise CommandFailedError(with_lines("the step was stopped", work.output.tail.lines()))
+            raise StepStoppedError(with_lines("the step was stopped", work.output.tail.lines()))
 
     def _published(self, staged: Staged, fingerprint: str, claim: str, result: StepResult) -> StepResult:
         try:

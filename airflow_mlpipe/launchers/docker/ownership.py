@@ -29,6 +29,8 @@ def take(directory: StepDirectory, owner: tuple[int, int] | None) -> None:
 
 def _change(part: Path, uid: int, gid: int) -> None:
     os.chown(part, uid, gid, follow_symlinks=False)
+    if part.is_symlink():  # put there by the command: what it leads to on this machine is none of its files
+        return
     for parent, folders, files in os.walk(part):
         for name in (*folders, *files):
             os.chown(os.path.join(parent, name), uid, gid, follow_symlinks=False)  # noqa: PTH118 -- thousands of files

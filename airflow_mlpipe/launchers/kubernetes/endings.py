@@ -6,7 +6,7 @@ import re
 import signal
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import CommandFailedError, InputLostError, MlpipeError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError, InputLostError, MlpipeError, StepError, StepStoppedError
 from airflow_mlpipe.launchers.ending import with_lines
 from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, STAGE
 from airflow_mlpipe.launchers.kubernetes.state import ended, is_leaving, state_of
@@ -72,13 +72,13 @@ def failed(
     """
     if pod is None or (is_leaving(pod) and ended(pod, BASE).get("exitCode") in _STOPPED):
         message = f"the pod {name} was deleted while the step ran; nothing of it is kept"
-        return CommandFailedError(with_lines(message, tail) if tail else message)
+        return StepStoppedError(with_lines(message, tail) if tail else message)
     status = pod.get("status") or {}
     if error := _staging(pod):
         return error
     if status.get("reason") in ("Evicted", "DeadlineExceeded") or _is_own_fault(str(status.get("message") or "")):
         said = " ".join(str(status.get("message") or "").split())
-        return CommandFailedError(
+        return (StepStoppedError if disruption(pod) else CommandFailedError)(
             with_lines(f"the pod was stopped: {status.get('reason')}: {said}{_remedy(said)}", tail)
         )
     told = _told(pod, PUBLISH)
@@ -120,10 +120,11 @@ def _command(
     if code is None:
         status = pod.get("status") or {}
         reason = ": ".join(filter(None, (status.get("reason"), status.get("message")))) or status.get("phase")
-        return CommandFailedError(f"the pod {name} ended before its command did: {reason}")
+        return StepStoppedError(f"the pod {name} ended before its command did: {reason}")
     if isinstance(told, InputLostError):
         return told
-    return CommandFailedError(with_lines(str(explained(_ended_with(end, pod), given, tail)), tail))
+    kind = StepStoppedError if disruption(pod) else CommandFailedError
+    return kind(with_lines(str(explained(_ended_with(end, pod), given, tail)), tail))
 
 
 def _ended_with(end: Mapping[str, Any], pod: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import CommandFailedError, MlpipeError
+from airflow_mlpipe.exceptions import CommandFailedError, MlpipeError, StepStoppedError
 from airflow_mlpipe.launchers.ending import with_lines
 from airflow_mlpipe.launchers.kubernetes import endings
 from airflow_mlpipe.launchers.kubernetes.members import called, is_worker, node_of
@@ -65,17 +65,17 @@ def failed(pods: Sequence[Mapping[str, Any]], name: str, tail: Sequence[str], gi
     first = first_failed(pods)
     if gone := lost(pods):
         message = f"{called(gone)} of {given.nodes} was deleted while the step ran; nothing of it is kept"
-        return CommandFailedError(with_lines(message, tail) if tail else message)
+        return StepStoppedError(with_lines(message, tail) if tail else message)
     if first is None:
         message = f"the pods of {name} were deleted while the step ran; nothing of them is kept"
-        return CommandFailedError(with_lines(message, tail) if tail else message)
+        return StepStoppedError(with_lines(message, tail) if tail else message)
     error = endings.failed(first, first["metadata"]["name"], [])
     where = f"node {node_of(first)} of {given.nodes}"
     if not isinstance(error, CommandFailedError):
         return type(error)(f"{where}: {error}") if type(error).__init__ is MlpipeError.__init__ else error
     words = str(error).removesuffix("; it printed nothing")
     told = words if given.kind == "mpi" and not is_worker(first) else f"{where}: {words}"  # mpirun speaks for all nodes
-    return CommandFailedError(with_lines(str(explained(told, given, tail)), tail))
+    return type(error)(with_lines(str(explained(told, given, tail)), tail))
 
 
 def merged(logs: Mapping[int, bytes]) -> list[bytes]:

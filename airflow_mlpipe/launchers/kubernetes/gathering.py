@@ -71,6 +71,8 @@ class Gathering:
         self._say = say
         self._starts: dict[str, Start] = {}
         self._started: set[str] = set()
+        self._nodes_started: set[int] = set()
+        self._missing = nodes
         self._told: set[str] = set()
         self._last = ""
         self._since: float | None = None
@@ -80,8 +82,8 @@ class Gathering:
         return [pod for pod in pods if pod["metadata"]["uid"] not in self._started and not is_leaving(pod)]
 
     def is_complete(self) -> bool:
-        """Say whether all have started."""
-        return len(self._started) >= self._nodes
+        """Say whether all have started, those too that have taken the place of others."""
+        return self._missing == 0
 
     def look(
         self,
@@ -98,9 +100,13 @@ class Gathering:
         :raises StepError: if a pod cannot start, or not in time; it says which and why.
         """
         self._tell(events.get(thing["metadata"]["uid"], ()))
+        if is_waiting(thing):  # it may have had pods, which were taken away; others are made when it may go on
+            self._started.clear()
+            self._nodes_started.clear()
         before = len(self._started)
         for pod in self.asks_for(pods):
             self._judge(pod, events.get(pod["metadata"]["uid"], ()), now)
+        self._missing = max(self._nodes - len(self._nodes_started), len(self.asks_for(pods)))
         busy = is_waiting(thing) or any(running(pod, STAGE) for pod in pods) or len(self._started) != before
         if self._since is None or busy or self.is_complete():
             self._since = now
@@ -116,6 +122,7 @@ class Gathering:
         try:
             if start.look(pod, told, now):
                 self._started.add(uid)
+                self._nodes_started.add(node_of(pod))
         except StepError as error:
             message = f"node {node_of(pod)} of {self._nodes}: {error}"
             raise StepError(message) from error

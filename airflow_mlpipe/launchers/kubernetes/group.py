@@ -11,7 +11,7 @@ from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.launchers.kubernetes import refusals
 from airflow_mlpipe.launchers.kubernetes.cluster import WATCH_SECONDS, patiently, plain
 from airflow_mlpipe.launchers.kubernetes.identity import MPI_JOB
-from airflow_mlpipe.launchers.kubernetes.members import WORK
+from airflow_mlpipe.launchers.kubernetes.members import selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,11 +49,6 @@ class Group:
         group, _, version = self._identity.made[0].partition("/")
         plural = _PLURALS[self._identity.made[1]]
         return {"group": group, "version": version, "namespace": self._cluster.namespace, "plural": plural}
-
-    @property
-    def selector(self) -> str:
-        """Selects its pods by their labels."""
-        return f"{WORK}={self._identity.name}"
 
     @cached_property
     def _api(self) -> Any:  # noqa: ANN401 -- the client is not typed
@@ -110,22 +105,27 @@ class Group:
         while time.monotonic() < end and (self.read() or self.pods()):
             time.sleep(0.5)
 
-    def pods(self) -> list[Json]:
-        """Return its pods."""
+    def pods(self, attempt: int | None = None) -> list[Json]:
+        """Return its pods, or those that were begun for one time."""
+        only = selector(self._identity.name, attempt)
         with refusals.said(f"list the pods of {self.called}"):
             found = patiently(
-                lambda: self._cluster.api.list_namespaced_pod(self._cluster.namespace, label_selector=self.selector)
+                lambda: self._cluster.api.list_namespaced_pod(self._cluster.namespace, label_selector=only)
             )
             return [plain(pod) for pod in found.items]
 
-    def watched(self) -> Iterator[tuple[str, Json]]:
-        """Yield what happens to its pods and how they are then, by a connection of its own, until that ends."""
+    def watched(self, attempt: int) -> Iterator[tuple[str, Json]]:
+        """Yield what happens to the pods that were begun for one time, and how they are then.
+
+        By a connection of its own, until that ends.
+        """
         from kubernetes.watch import Watch  # noqa: PLC0415 -- heavy, needed only to run
 
         with refusals.said(f"watch the pods of {self.called}"):
             look = self._cluster.another_api().list_namespaced_pod
+            only = selector(self._identity.name, attempt)
             for event in Watch().stream(
-                look, self._cluster.namespace, label_selector=self.selector, timeout_seconds=WATCH_SECONDS
+                look, self._cluster.namespace, label_selector=only, timeout_seconds=WATCH_SECONDS
             ):
                 yield str(event["type"]), event["raw_object"]
 

@@ -18,6 +18,10 @@ CLAIM = "mlpipe/claim"
 FINGERPRINT = "mlpipe/fingerprint"
 """The annotations by which whoever finds a pod knows where its result will be."""
 
+ATTEMPT = "mlpipe/attempt"
+"""The annotation that counts how often something was begun anew, because others took it away; of the pods of many nodes a
+label, too: those of a node that does not answer are still there when others are made."""
+
 CHAIN = "mlpipe/chain"
 """The label that all tries of a task instance have in common, whatever they compute."""
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import CommandFailedError, MlpipeError
+from airflow_mlpipe.exceptions import MlpipeError, StepStoppedError
 from airflow_mlpipe.launchers.ending import hidden
 from airflow_mlpipe.launchers.kubernetes.nodes import work_of
 from airflow_mlpipe.launchers.kubernetes.printed import Printed
@@ -95,7 +95,7 @@ class KubernetesLauncher:
 
     def end(self, spec: StepSpec, fingerprint: str, claim: str) -> None:
         """Delete the pod of a claim, if there is one."""
-        work_of(self._site, spec, fingerprint, claim).remove()
+        work_of(self._site, spec, fingerprint, claim).finish()
 
     def kill(self) -> None:
         """Delete the pod; may be called at any time, more than once, by a signal handler."""
@@ -117,6 +117,8 @@ class KubernetesLauncher:
                 raise
             except BaseException:
                 self._delete_quietly()
+                with suppress(Exception):  # retention finds it
+                    work.forget()
                 raise
 
     def _begin(self, work: Work, secrets: Mapping[str, str], log: Callable[[str], None]) -> Json:
@@ -164,4 +166,4 @@ class KubernetesLauncher:
         if self._killed:
             self._delete_quietly()
             message = "the step was stopped"
-            raise CommandFailedError(message)
+            raise StepStoppedError(message)

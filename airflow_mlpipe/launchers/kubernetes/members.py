@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.exceptions import StepError
+from airflow_mlpipe.launchers.kubernetes.identity import ATTEMPT
 from airflow_mlpipe.launchers.kubernetes.pod import BASE, QUEUE
 
 if TYPE_CHECKING:
@@ -59,6 +60,23 @@ def template_of(pod: Mapping[str, Any]) -> Json:
     metadata = pod["metadata"]
     labels = {key: value for key, value in metadata["labels"].items() if key != QUEUE} | {WORK: metadata["name"]}
     return {"metadata": {"labels": labels, "annotations": dict(metadata["annotations"])}, "spec": dict(pod["spec"])}
+
+
+def mark(manifest: Mapping[str, Any], attempt: int) -> None:
+    """Write into the manifest of what makes pods, and into those of its pods, for which time they are begun."""
+    spec = manifest["spec"]
+    makers = spec["mpiReplicaSpecs"].values() if "mpiReplicaSpecs" in spec else [spec]
+    manifest["metadata"]["annotations"][ATTEMPT] = str(attempt)
+    for maker in makers:
+        maker["template"]["metadata"]["labels"][ATTEMPT] = str(attempt)
+
+
+def selector(name: str, attempt: int | None = None) -> str:
+    """Return what selects the pods of one step, or those that were begun for one time.
+
+    :param name: that of what makes them.
+    """
+    return f"{WORK}={name}" + ("" if attempt is None else f",{ATTEMPT}={attempt}")
 
 
 def containers_with(containers: Iterable[Mapping[str, Any]], name: str, **changed: object) -> list[Json]:

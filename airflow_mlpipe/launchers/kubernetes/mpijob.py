@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.exceptions import CommandFailedError
 from airflow_mlpipe.launchers.docker.container import INSIDE
 from airflow_mlpipe.launchers.kubernetes.members import base_of, distribution_of, metadata_of, template_of
 from airflow_mlpipe.launchers.kubernetes.pod import BASE, PUBLISH, pod_for, target_of
@@ -120,9 +119,6 @@ def _replica(count: int, template: Json) -> Json:
 
 def _argv(spec: StepSpec, given: DistributionSpec, keys: str) -> list[str]:
     argv = command.arguments(spec, INSIDE.places(spec))
-    if not argv:
-        message = "the step has no command; give it one"
-        raise CommandFailedError(message)
     whole = replace(given, nodes=1, processes=given.nodes * given.processes)
     mpirun = distributed(argv, replace(spec, distribution=whole))
     return ["sh", "-c", _AGENT + _LAUNCHER, keys, str(SSH_PORT), _AT, *mpirun]

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_mlpipe.exceptions import MlpipeError, StepError
 from airflow_mlpipe.launchers.kubernetes import endings, fates
 from airflow_mlpipe.launchers.kubernetes.following import Follower
-from airflow_mlpipe.launchers.kubernetes.gathering import Gathering, has_ended, is_over
+from airflow_mlpipe.launchers.kubernetes.gathering import Gathering, has_ended, is_over, is_waiting
 from airflow_mlpipe.launchers.kubernetes.group import Group
 from airflow_mlpipe.launchers.kubernetes.identity import JOB, MPI_JOB
 from airflow_mlpipe.launchers.kubernetes.indexed import job_for, service_for
-from airflow_mlpipe.launchers.kubernetes.members import is_worker, node_of
+from airflow_mlpipe.launchers.kubernetes.members import is_worker, mark, node_of
 from airflow_mlpipe.launchers.kubernetes.mpijob import mpijob_for
 from airflow_mlpipe.launchers.kubernetes.pod import BASE, pod_for
 from airflow_mlpipe.launchers.kubernetes.sightings import Sightings
 from airflow_mlpipe.launchers.kubernetes.state import ended, is_leaving, running
 from airflow_mlpipe.launchers.kubernetes.supply import Credentials, supplies_of
-from airflow_mlpipe.launchers.kubernetes.work import ATTEMPT, LEAVING_SECONDS, LOOK_SECONDS, SHOW_SECONDS, Work, grace
-from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
+from airflow_mlpipe.launchers.kubernetes.work import LEAVING_SECONDS, LOOK_SECONDS, SHOW_SECONDS, Work, grace
+from airflow_mlpipe.runtime.output import TAIL_LINES
 from airflow_mlpipe.runtime.protocol import DistributionSpec
 from airflow_mlpipe.runtime.tagged import untangled
 
@@ -78,7 +78,10 @@ class NodesWork(Work):
     def read(self) -> Json | None:
         """Return what is there of it; None if it is gone."""
         thing = self.group.read()
-        return None if thing is None else {"thing": thing, "pods": self.group.pods()}
+        return None if thing is None else self._seen(thing)
+
+    def _seen(self, thing: Json) -> Json:
+        return {"thing": thing, "pods": self.group.pods(super().attempt_of(thing))}
 
     def is_over(self, pod: Json) -> bool:
         """Say whether its commands will do nothing any more."""
@@ -93,7 +96,7 @@ class NodesWork(Work):
         thing = self.group.read()
         if thing is None or is_leaving(thing):
             return False
-        return self.result is not None or not is_over(thing, self.group.pods())
+        return self.result is not None or not self.is_over(self._seen(thing))
 
     def deletion(self) -> Callable[[], object]:
         """Return what deletes it, by connections of its own: for a signal handler that interrupts the others."""
@@ -104,7 +107,7 @@ class NodesWork(Work):
         credentials = Credentials.of(self.site, self.spec, self.target)
         supplies = supplies_of(self.site, self.spec, self.target, credentials)
         manifest = (mpijob_for if self.given.kind == "mpi" else job_for)(self.spec, self.identity, supplies)
-        manifest["metadata"]["annotations"][ATTEMPT] = str(attempt)
+        mark(manifest, attempt)
         thing = self.group.read()
         fresh = thing is None
         if thing is None:
@@ -119,7 +122,7 @@ class NodesWork(Work):
             if fresh:
                 self.group.delete()
             raise
-        return {"thing": thing, "pods": self.group.pods()}
+        return self._seen(thing)
 
     def leave(self, pod: Json, attempt: int, *, shown: float | None = None, silent: bool) -> NoReturn:
         """Leave it to the triggerer; see `Work.leave`."""
@@ -151,13 +154,14 @@ class NodesWork(Work):
         """Wait until nothing more will come of it; return what was seen of it last, pods that are gone too."""
         gathering = Gathering(self.given.nodes, self.target.pending_timeout.total_seconds(), output.say)
         followed = _Followed(self.cluster, output, since, mark=self.given.kind != "mpi")
-        with _Seen(self.group, pod["pods"]) as seen:
+        with _Seen(self.group, self.attempt_of(pod), pod["pods"]) as seen:
             while True:
-                thing, pods = self.group.read(), self.group.pods()
-                seen.take(pods)
+                thing, pods = self.group.read(), seen.now()
                 followed.follow(pods)
                 if is_over(thing, pods) or thing is None:
                     break
+                if is_waiting(thing):
+                    seen.forget()
                 events = {} if gathering.is_complete() else self._events(thing, gathering.asks_for(pods))
                 gathering.look(thing, pods, events, time.monotonic())
                 time.sleep(LOOK_SECONDS)
@@ -171,7 +175,7 @@ class NodesWork(Work):
         while thing is not None and not has_ended(thing) and time.monotonic() < end:
             time.sleep(LOOK_SECONDS / 2)
             thing = self.group.read()
-            seen.take(self.group.pods())
+            seen.now()
         return thing
 
     def _events(self, thing: Json, pods: Sequence[Mapping[str, Any]]) -> dict[str, list[Json]]:
@@ -191,10 +195,10 @@ class NodesWork(Work):
     def error(self, pod: Json | None, output: Printed) -> MlpipeError:
         """Return the error for nodes that have ended without a result."""
         pods = pod["pods"] if pod else []
-        lines = [output.hide(line) for line in self._last_lines(pods)] or list(output.tail.lines())
+        lines = output.last_lines(self._printed(pods)) or output.tail.lines()
         return fates.failed(pods, self.group.called, lines, self.given)
 
-    def _last_lines(self, pods: Sequence[Json]) -> tuple[str, ...]:
+    def _printed(self, pods: Sequence[Json]) -> bytes:
         """Return what all commands have printed last, in the order of time."""
         telling = [pod for pod in pods if not is_worker(pod) or pod["status"].get("phase") == "Failed"]
         telling = sorted(telling, key=lambda pod: not ended(pod, BASE))[:MOST_FOLLOWED]
@@ -202,11 +206,9 @@ class NodesWork(Work):
             node_of(pod): self.cluster.last_lines(pod["metadata"]["name"], BASE, TAIL_LINES, stamped=True)
             for pod in telling
         }
-        pieces, tail = untangled(self.spec), Tail()
-        for line in fates.merged({node: log for node, log in logs.items() if log}):
-            tail.feed(pieces.feed(line + b"\n"))
-        tail.feed(pieces.rest())
-        return tail.lines()
+        pieces = untangled(self.spec)
+        lines = fates.merged({node: log for node, log in logs.items() if log})
+        return b"".join(pieces.feed(line + b"\n") for line in lines) + pieces.rest()
 
     def remove(self, *, wait: bool = False) -> None:
         """Delete it; its pods, its service and its Secrets go with it."""
@@ -270,9 +272,10 @@ class _Marked:
 class _Seen(Sightings):
     """What is seen of the pods while a block is executed, also between two looks."""
 
-    def __init__(self, group: Group, pods: Sequence[Json]) -> None:
+    def __init__(self, group: Group, attempt: int, pods: Sequence[Json]) -> None:
         super().__init__(pods)
         self._group = group
+        self._attempt = attempt
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pods", daemon=True)
 
@@ -283,10 +286,16 @@ class _Seen(Sightings):
     def __exit__(self, *_: object) -> None:
         self._ended.set()  # the thread ends with its connection
 
+    def now(self) -> list[Json]:
+        """Look, and return those that are there."""
+        pods = self._group.pods(self._attempt)
+        self.take(pods)
+        return pods
+
     def _run(self) -> None:
         while not self._ended.is_set():
             with suppress(StepError):
-                for _, pod in self._group.watched():
+                for _, pod in self._group.watched(self._attempt):
                     self.take([pod])
                     if self._ended.is_set():
                         return

@@ -13,11 +13,11 @@ from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api, CustomObjectsApi
 
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import StepError, StepStoppedError
 from airflow_mlpipe.launchers.kubernetes import fates
 from airflow_mlpipe.launchers.kubernetes.cluster import PATIENCE, plain
-from airflow_mlpipe.launchers.kubernetes.gathering import Gathering, is_over
-from airflow_mlpipe.launchers.kubernetes.members import WORK, called, first_of
+from airflow_mlpipe.launchers.kubernetes.gathering import Gathering, is_over, is_waiting
+from airflow_mlpipe.launchers.kubernetes.members import called, first_of, selector
 from airflow_mlpipe.launchers.kubernetes.pod import BASE
 from airflow_mlpipe.launchers.kubernetes.sightings import Sightings
 from airflow_mlpipe.launchers.kubernetes.state import running
@@ -86,7 +86,7 @@ class NodesTrigger(BaseTrigger):
         taken = fates.disruption(pods)
         if not error and not taken and (gone := fates.lost(pods)):
             words = f"{called(gone)} of {self.nodes} was deleted while the step ran; nothing of it is kept"
-            error = failure.dump(CommandFailedError(words))
+            error = failure.dump(StepStoppedError(words))
         yield TriggerEvent({"error": error, "since": self.shown, "attempt": self.attempt, "taken": taken})
 
     async def on_kill(self) -> None:
@@ -118,6 +118,8 @@ class NodesTrigger(BaseTrigger):
                 self._seen.take(pods)
                 if is_over(thing, pods):
                     return
+                if is_waiting(thing):
+                    self._seen.forget()
                 gathering.look(thing, pods, events, answered)
                 await self._show(pods)
             await asyncio.sleep(_INTERVAL)
@@ -126,7 +128,7 @@ class NodesTrigger(BaseTrigger):
         async with self._hook.get_conn() as connection:
             thing = await CustomObjectsApi(connection).get_namespaced_custom_object(**self.place, name=self.made)
             found = await CoreV1Api(connection).list_namespaced_pod(
-                self.place["namespace"], label_selector=f"{WORK}={self.made}"
+                self.place["namespace"], label_selector=selector(self.made, self.attempt)
             )
             return thing, [plain(pod) for pod in found.items]
 

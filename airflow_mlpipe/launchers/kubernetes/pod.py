@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.definitions.compute import KubernetesCompute, target_from
-from airflow_mlpipe.exceptions import CommandFailedError, StepError
+from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.launchers.docker.container import INSIDE, is_engine_id, variables
 from airflow_mlpipe.launchers.kubernetes.identity import STAGING_IMAGE, PodIdentity, Supplies
 from airflow_mlpipe.launchers.kubernetes.template import overlay
@@ -162,9 +162,6 @@ class _Pod:
 
     def _base(self) -> Json:
         argv = command_line(self.spec, INSIDE.places(self.spec)) if self.argv is None else self.argv
-        if not argv:
-            message = "the step has no command; give it one"
-            raise CommandFailedError(message)
         container = {
             "name": BASE,
             "image": self._image,

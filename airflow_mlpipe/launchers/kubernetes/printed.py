@@ -49,6 +49,13 @@ class Printed:
             self.tail.feed(shown.encode() + b"\n")
             self._log(shown)
 
+    def last_lines(self, printed: bytes) -> tuple[str, ...]:
+        """Return the last lines of a text that was printed; secrets are hidden before anything of it is cut."""
+        tail = Tail()
+        for line in printed.split(b"\n"):
+            tail.feed(self.hide(readable(line)).encode() + b"\n")
+        return tail.lines()
+
     def say(self, line: str) -> None:
         """Hand on a line of ours."""
         self._log(self.hide(line))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LONGEST = 600
+_NO_NAMESPACE = re.compile(r'\bnamespaces? "')  # not the name of a pod, which may have the word in it
 _UNAUTHORIZED, _FORBIDDEN, _GONE, _EXISTS = 401, 403, 404, 409
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (
@@ -79,7 +80,7 @@ def _refused(what: str, error: Any) -> Exception:  # noqa: ANN401 -- the client'
     words = words_of(error)
     if error.status == _EXISTS and "AlreadyExists" in str(error.body):
         return AlreadyThereError(words)
-    if error.status == _GONE and "namespace" not in words:
+    if error.status == _GONE and not _NO_NAMESPACE.search(words):
         return NotThereError(words)
     if error.status == _UNAUTHORIZED:
         return StepError(

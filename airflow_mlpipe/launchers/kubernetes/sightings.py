@@ -32,6 +32,12 @@ class Sightings:
                 if uid not in self._pods or _version(self._pods[uid]) <= version:
                     self._pods[uid] = pod
 
+    def forget(self) -> None:
+        """Remember none of them: a queue for quota has taken them away, and lets others be made later."""
+        with self._lock:
+            self._pods.clear()
+            self._left.clear()
+
     def pods(self) -> list[Json]:
         """Return all that were seen; those that were deleted come first, in the order of that."""
         with self._lock:

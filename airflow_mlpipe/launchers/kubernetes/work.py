@@ -13,7 +13,7 @@ from airflow_mlpipe.exceptions import MlpipeError, RecordFormatError, StepError
 from airflow_mlpipe.launchers.kubernetes import bringing, endings
 from airflow_mlpipe.launchers.kubernetes.cluster import Cluster
 from airflow_mlpipe.launchers.kubernetes.following import Follower
-from airflow_mlpipe.launchers.kubernetes.identity import PodIdentity
+from airflow_mlpipe.launchers.kubernetes.identity import ATTEMPT, PodIdentity
 from airflow_mlpipe.launchers.kubernetes.pod import BASE, pod_for
 from airflow_mlpipe.launchers.kubernetes.starting import Start
 from airflow_mlpipe.launchers.kubernetes.state import is_finished, is_leaving, is_over
@@ -21,7 +21,7 @@ from airflow_mlpipe.launchers.kubernetes.supply import Credentials, short_lived,
 from airflow_mlpipe.launchers.kubernetes.volumes import Volumes
 from airflow_mlpipe.launchers.kubernetes.watching import Watching
 from airflow_mlpipe.resolving.launched import Launched, complete_result
-from airflow_mlpipe.runtime.output import TAIL_LINES, Tail
+from airflow_mlpipe.runtime.output import TAIL_LINES
 from airflow_mlpipe.runtime.protocol import to_json
 from airflow_mlpipe.runtime.tagged import untangled
 from airflow_mlpipe.store import layout
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from airflow_mlpipe.resolving.site import Site
     from airflow_mlpipe.runtime.protocol import StepResult, StepSpec
     from airflow_mlpipe.store.log import Owner
-
-ATTEMPT = "mlpipe/attempt"
-"""The annotation that counts how often a pod was begun anew, because others took it away."""
 
 MOST_ATTEMPTS = 6
 """How often that is done within one try of the task, the first time included."""
@@ -66,9 +63,10 @@ class Work:
         held = Log.read(site.store, fingerprint).claim_of(claim)
         owner = held.owner if held else None
         begun = _begun(site, owner, claim) if owner else None
-        spec = begun.spec if begun else spec
-        python = spec.environment.interpreter or _INTERPRETER
-        spec = replace(spec, environment=replace(spec.environment, interpreter=python))
+        launched, spec = spec, begun.spec if begun else spec
+        python, secrets = spec.environment.interpreter or _INTERPRETER, launched.environment.secrets
+        environment = replace(spec.environment, interpreter=python, secrets=secrets)
+        spec = replace(spec, environment=environment, late=launched.late)  # which are of this launch
         target = target_from(spec.target)
         if not isinstance(target, KubernetesCompute):
             message = f"step {spec.step!r} runs on a {target.kind} target, not in a pod"
@@ -128,6 +126,10 @@ class Work:
         if pod is None:
             self._send(supplies, say)
             pod = self.cluster.create(manifest)
+        elif is_leaving(pod):
+            say(
+                f"{self.called} was deleted and is still there, as when its node does not answer; waits until it is gone"
+            )
         try:
             self.put_secrets(pod["metadata"]["uid"], secrets, credentials, anew=fresh)
         except StepError:
@@ -217,14 +219,18 @@ class Work:
 
     def error(self, pod: Json | None, output: Printed) -> MlpipeError:
         """Return the error for a pod that has ended without a result."""
-        pieces, tail = untangled(self.spec), Tail()
-        tail.feed(pieces.feed(self.cluster.last_lines(self.name, BASE, TAIL_LINES)) + pieces.rest())
-        lines = [output.hide(line) for line in tail.lines()] or output.tail.lines()
+        pieces = untangled(self.spec)
+        printed = pieces.feed(self.cluster.last_lines(self.name, BASE, TAIL_LINES)) + pieces.rest()
+        lines = output.last_lines(printed) or output.tail.lines()
         return endings.failed(pod, self.name, lines, self.spec.distribution)
 
     def finish(self) -> None:
-        """Remove the pod of a step that has succeeded, and what was there for it alone."""
+        """Remove the pod, and what was there for it alone."""
         self.remove()
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what was brought to the store for it alone."""
         bringing.forget(self.site.store, self.spec, self.identity)
 
     def remove(self, *, wait: bool = False) -> None:

@@ -36,7 +36,7 @@ def fill(told: Told, say: Callable[[str], None]) -> None:
     access = Access(told)
     spec = access.spec(told)
     _check_direct(spec, access)
-    _empty(told.root)
+    empty(told.root)
     directory = StepDirectory(told.root.resolve())
     staged = prepare(access.store, _as_mounted(spec, told), directory.root, access.open_uri, token_now)
     _make_mount_points(spec, told, directory)
@@ -86,8 +86,8 @@ def _make_mount_points(spec: StepSpec, told: Told, directory: StepDirectory) -> 
             (directory.inputs / name).mkdir()
 
 
-def _empty(root: Path) -> None:
-    """Remove what an init container that was started before has left."""
+def empty(root: Path) -> None:
+    """Remove what an init container has left that was started before, or has failed; it may lie in a claim that stays."""
     root.mkdir(parents=True, exist_ok=True)
     for path in root.iterdir():
         if path.is_dir() and not path.is_symlink():

@@ -28,6 +28,14 @@ class Nodes:
         self._store = store
         self._told = told
 
+    def begin(self) -> None:
+        """Take back what an earlier pod of this node has said, whose place this one takes in the same Job.
+
+        :raises StoreError: if the store cannot be reached.
+        """
+        if self._told.node != 0:
+            self._store.remove(self._path(self._told.node))
+
     def say_ended(self) -> None:
         """Say that the command of this node has ended well.
 
@@ -42,10 +50,13 @@ class Nodes:
             missing = {node for node in missing if not self._store.exists(self._path(node))}
             if missing and stopped.wait(LOOK_SECONDS):
                 return False
-        with suppress(StoreError):  # a few bytes
-            if self._told.nodes > 1:
-                self._store.remove(layout.nodes(self._told.fingerprint, self._told.claim))
         return True
+
+    def forget(self) -> None:
+        """Remove what all have said, when node 0 has published: a sidecar that is started again before asks once more."""
+        if self._told.nodes > 1 and self._told.node == 0:
+            with suppress(StoreError):  # a few bytes
+                self._store.remove(layout.nodes(self._told.fingerprint, self._told.claim))
 
     def _path(self, node: int) -> str:
         return layout.node(self._told.fingerprint, self._told.claim, self._told.attempt, node)

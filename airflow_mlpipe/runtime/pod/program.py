@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.exceptions import MlpipeError, StepError
 from airflow_mlpipe.runtime.pod import failure, wrapper
 from airflow_mlpipe.runtime.pod.access import Told
-from airflow_mlpipe.runtime.pod.fill import fill
+from airflow_mlpipe.runtime.pod.fill import empty, fill
 from airflow_mlpipe.runtime.pod.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -42,21 +43,31 @@ def run(arguments: Sequence[str], stopped: threading.Event) -> int:
 
 def _init(told: Told) -> int:
     try:
-        fill(told, _say)
+        _filled(told)
     except MlpipeError as error:
+        with suppress(OSError):  # no sidecar will come to do it
+            empty(told.root)
         return _failed(told.message, error)
-    except OSError as error:
-        return _failed(told.message, StepError(f"the step directory cannot be filled: {error}; see the work volume"))
     return 0
+
+
+def _filled(told: Told) -> None:
+    try:
+        fill(told, _say)
+    except OSError as error:
+        message = f"the step directory cannot be filled: {error}; see the work volume"
+        raise StepError(message) from error
 
 
 def _sidecar(told: Told, stopped: threading.Event) -> int:
     try:
         Sidecar(told, _say, stopped).run()
-    except (MlpipeError, OSError) as error:
-        if wrapper.exit_code(told.root) is not None:  # nobody else will tell the user's container
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the user's container waits to be told
+        if wrapper.exit_code(told.root) is not None:
             wrapper.say_done(told.root, wrapper.UNPUBLISHED)
-        return _failed(told.message, error if isinstance(error, MlpipeError) else StepError(str(error)))
+        known = isinstance(error, MlpipeError | OSError)
+        words = str(error) if known else f"the sidecar cannot go on: {type(error).__name__}: {error}"
+        return _failed(told.message, error if isinstance(error, MlpipeError) else StepError(words))
     return 0
 
 

@@ -60,6 +60,7 @@ class Sidecar:
         self._access = Access(told)
         self._spec = self._access.spec(told)
         self._directory = StepDirectory(told.root.resolve())
+        self._nodes = Nodes(self._access.store, told)
         self._stopped = stopped
 
     def run(self) -> None:
@@ -86,11 +87,14 @@ class Sidecar:
         return Beat(self._access.store, Claim(self._told.fingerprint, self._told.claim, 0, owner))
 
     def _serve(self) -> None:
+        if wrapper.is_done(self._told.root):  # by this container, before it was started again
+            return
+        self._nodes.begin()
         saving = self._saving()
         code = self._wait()
         if saving is not None:
             saving.end(save=code != 0)
-        if code is None or wrapper.is_done(self._told.root):
+        if code is None:
             return
         if code != 0:
             self._fail(CommandFailedError(f"the command ended with exit code {code}"))
@@ -99,6 +103,7 @@ class Sidecar:
             if self._is_due():
                 self._publish()
                 wrapper.say_done(self._told.root, 0)
+                self._nodes.forget()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the user's container waits to be told
             self._fail(error)
 
@@ -107,10 +112,9 @@ class Sidecar:
 
         :raises StoreError: if the store cannot be reached.
         """
-        nodes = Nodes(self._access.store, self._told)
         if self._told.node == 0:
-            return nodes.others_ended(self._stopped)
-        nodes.say_ended()
+            return self._nodes.others_ended(self._stopped)
+        self._nodes.say_ended()
         wrapper.say_done(self._told.root, 0)
         return False
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_mlpipe.exceptions import CommandFailedError, DataError, StepError
+from airflow_mlpipe.exceptions import CommandFailedError, DataError, OutputMissingError, StepError
 from airflow_mlpipe.launchers.docker.guard import CLAIM
 from airflow_mlpipe.runtime.protocol import EnvironmentSpec, OutputSpec, Reference, to_json
 from airflow_mlpipe.store import log as fingerprint_log
@@ -45,6 +45,30 @@ def test_a_shell_script_in_a_busybox_image_is_a_step(bench, data, staging):
     result = bench.launch(spec)
     assert bench.store.read(result.outputs["model"].path) == b"1,2\n"
     assert result.metrics == {"auc": 1.0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have files of others")
+@pytest.mark.parametrize("staging", STAGINGS)
+@pytest.mark.parametrize("place", ["outputs", "metrics.jsonl"])
+def test_the_worker_neither_reads_nor_takes_what_a_link_leads_to(bench, tmp_path, staging, place):
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "model").write_text('{"secret": "hush-hush"}\n')
+    os.chown(private / "model", 1234, 55)
+    leads_to = private if place == "outputs" else private / "model"
+    script = f"cd /mlpipe; echo 1 > outputs/model; rm -rf {place}; ln -s {leads_to} {place}"
+    with pytest.raises(StepError, match=r"put something else in|is a link") as caught:
+        bench.launch(bench.shell(script, outputs=MODEL, target={"staging": staging, "user": "0:0"}))
+    assert "hush" not in str(caught.value)
+    assert (private / "model").stat().st_uid == 1234
+    assert bench.outputs() == {}
+
+
+@pytest.mark.parametrize("staging", STAGINGS)
+def test_a_command_that_removes_its_folder_of_outputs_is_told_so(bench, staging):
+    script = 'rmdir "$MLPIPE_STEP_DIRECTORY/outputs"'
+    with pytest.raises(OutputMissingError, match="the command removed outputs/"):
+        bench.launch(bench.shell(script, outputs=MODEL, target={"staging": staging}))
 
 
 @pytest.mark.parametrize("staging", STAGINGS)

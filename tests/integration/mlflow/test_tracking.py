@@ -7,9 +7,11 @@ from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from airflow_mlpipe.dag_factory import make_dag
 from airflow_mlpipe.definitions.load import loads
-from airflow_mlpipe.exceptions import CommandFailedError
+from airflow_mlpipe.exceptions import CommandFailedError, EnvironmentBuildError, StepError, StepStoppedError
 from airflow_mlpipe.operators import CommandOperator
+from airflow_mlpipe.operators.step import StepOperator
 from airflow_mlpipe.resolving.mlflow import MlflowServer
+from airflow_mlpipe.resolving.tracking import Tracking
 from airflow_mlpipe.store import runs
 from airflow_mlpipe.store.store import Store
 from tests import mlflowserver
@@ -158,6 +160,115 @@ def test_a_failed_step_is_a_failed_run_and_its_retry_goes_on_with_it(tracked):
     again = tracked.children("r1")["train"]
     assert (again.id, again.status, again.tags["mlpipe.outcome"]) == (failed.id, "FINISHED", "ran")
     assert tracked.parent("r1").status == "FINISHED"
+
+
+def test_a_step_that_fails_before_its_command_begins_is_a_failed_run(tracked, monkeypatch):
+    def refuses(*_):
+        message = "there is no such environment"
+        raise EnvironmentBuildError(message)
+
+    monkeypatch.setattr(StepOperator, "_begin", refuses)
+    with pytest.raises(EnvironmentBuildError):
+        tracked.run("r1")
+    child = tracked.children("r1")["prepare"]
+    assert (child.status, child.tags["mlpipe.outcome"], tracked.parent("r1").status) == ("FAILED", "failed", "FAILED")
+
+
+def test_a_step_whose_task_is_killed_is_a_killed_run(tracked, monkeypatch):
+    begin = StepOperator._begin
+
+    def killed(operator, site, spec):
+        launcher = begin(operator, site, spec)
+        operator.on_kill()
+        return launcher
+
+    monkeypatch.setattr(StepOperator, "_begin", killed)
+    with pytest.raises(StepStoppedError):
+        tracked.run("r1")
+    child = tracked.children("r1")["prepare"]
+    assert (child.status, child.tags["mlpipe.outcome"], tracked.parent("r1").status) == ("KILLED", "killed", "KILLED")
+
+
+SWEPT = """
+name: churn
+steps:
+  tune:
+    kind: command
+    command: |
+      [ ${{ parameters.c }} = 13 ] && exit 3
+      echo "{\\"name\\": \\"auc\\", \\"value\\": ${{ parameters.c }}}" > "$MLPIPE_STEP_DIRECTORY/metrics.jsonl"
+      echo ${{ parameters.c }} > ${{ outputs.model }}
+    outputs: [model]
+    sweep:
+      parameters: {c: [1, 13]}
+      objective: {metric: auc, goal: maximize}
+      max_failed: MOST
+"""
+
+
+def swept(tracked, most, *, begun=None):
+    """Run a sweep of which a trial fails; another task may have begun that trial, and vanished."""
+    tracked.define(SWEPT.replace("MOST", str(most)))
+    tasks = tracked.dag.task_dict
+    tracked.airflow.run(tasks["plan"], "r1")
+    tracked.airflow.run(tasks["tune.plan"], "r1")
+    tracked.airflow.run(tasks["tune.trial"], "r1", map_index=0)
+    if begun is None:
+        with pytest.raises(CommandFailedError):
+            tracked.airflow.run(tasks["tune.trial"], "r1", map_index=1)
+    else:
+        begun()
+    return tasks["tune"]
+
+
+def test_a_trial_that_failed_is_a_failed_run_and_none_of_the_pipeline_where_the_sweep_succeeds_without_it(tracked):
+    tracked.airflow.run(swept(tracked, 1), "r1")
+    states = {name: child.status for name, child in tracked.children("r1").items()}
+    assert states == {"tune[1]": "FINISHED", "tune[2]": "FAILED", "tune": "FINISHED"}
+    assert tracked.parent("r1").status == "FINISHED"
+
+
+def test_a_sweep_that_fails_is_a_failed_run(tracked):
+    tune = swept(tracked, 0)
+    with pytest.raises(StepError, match="1 of 2 trials failed"):
+        tracked.airflow.run(tune, "r1")
+    assert tracked.children("r1")["tune"].status == "FAILED"
+    assert tracked.parent("r1").status == "FAILED"
+
+
+def test_a_trial_whose_worker_vanished_is_a_killed_run_once_the_sweep_has_had_its_turn(tracked, monkeypatch):
+    def begun():
+        def vanishes(*_):
+            raise SystemExit
+
+        with monkeypatch.context() as patched:
+            patched.setattr(StepOperator, "_begin", vanishes)
+            patched.setattr(Tracking, "failed", lambda *_, **__: None)
+            with pytest.raises(SystemExit):
+                tracked.airflow.run(tracked.dag.task_dict["tune.trial"], "r1", map_index=1)
+        assert tracked.children("r1")["tune[2]"].status == "RUNNING"
+
+    tune = swept(tracked, 1, begun=begun)
+    with pytest.raises(StepError, match="did not come to an end of their own"):
+        tracked.airflow.run(tune, "r1")
+    states = {name: child.status for name, child in tracked.children("r1").items()}
+    assert states == {"tune[1]": "FINISHED", "tune[2]": "KILLED", "tune": "FAILED"}
+
+
+def test_a_step_that_declares_another_server_logs_there(tracked, tmp_path):
+    text = DEFINITION.replace("PYTHON", mlflowserver.interpreter())
+    other = (tmp_path / "mine").as_uri()
+    variables = f'MLFLOW_TRACKING_URI: "{other}", MLFLOW_ALLOW_FILE_STORE: "true"'
+    text = text.replace('{python: "', f'{{variables: {{{variables}}}, python: "')
+    tracked.define(text)
+    tracked.run("r1")
+    train = tracked.children("r1")["train"]
+    assert (train.metrics, train.status) == (
+        {"auc": 0.83, "loss": 0.5},
+        "FINISHED",
+    )  # what `log` told, and no parameter
+    assert "layers" not in train.parameters
+    assert any((tmp_path / "mine").rglob("layers"))
 
 
 def test_a_step_that_is_not_run_has_no_run(tracked):

@@ -35,12 +35,20 @@ steps:
 """
 
 TRAIN = """
-import os, pathlib, sys
+import os, pathlib, signal, sys, time
 from mlpipe import Run
+
+
+def parent(process):
+    return int(pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
 
 c, kernel = float(os.environ["MLPIPE_PARAMETER_C"]), os.environ["MLPIPE_PARAMETER_KERNEL"]
 if c == 13:
     sys.exit("unlucky")
+if c == 66 and pathlib.Path("FLAG").exists():
+    os.kill(parent(os.getppid()), signal.SIGKILL)  # Airflow's own process of this task
+    time.sleep(60)
 Run.get_context().log("auc", c + (kernel == "rbf") / 10)
 pathlib.Path(os.environ["MLPIPE_OUTPUT_MODEL"]).write_text(f"{c} {kernel}")
 """
@@ -58,7 +66,8 @@ class Swept:
 
     def __init__(self, airflow):
         self.airflow = airflow
-        airflow.write("swept_project/src/train.py", TRAIN)
+        self.flag = airflow.write("swept_project/flag", "trials of c=66 are killed while this is there")
+        airflow.write("swept_project/src/train.py", TRAIN.replace("FLAG", str(self.flag)))
         self.number = 0
 
     def run(self, *values, more="", state="success"):
@@ -134,6 +143,23 @@ def test_a_failed_trial_fails_the_sweep_and_nothing_after_it_runs(swept):
     assert states["tune"] == states["report"] == "success"
     assert swept.outcomes(run_id) == ["reused", "reused", "failed", "failed"]
     assert swept.report(run_id) == "5.0 rbf"
+
+
+def test_trials_whose_worker_is_killed_make_no_record_however_many_may_fail_and_run_the_next_time(swept):
+    run_id, states = swept.run(6, 66, more="max_failed: 2", state="failed")
+    assert {
+        **trials("success", "success", "failed", "failed"),
+        "tune": "failed",
+        "report": "upstream_failed",
+    }.items() <= (states.items())
+    log = swept.airflow.log("swept", run_id, "tune")
+    assert "2 of 4 trials did not come to an end of their own" in log
+    assert "trial 3 (c=66, kernel=rbf): it has left no result" in log
+
+    swept.flag.unlink()
+    run_id, states = swept.run(6, 66, more="max_failed: 2")
+    assert swept.outcomes(run_id) == ["reused", "reused", "ran", "ran"]
+    assert swept.report(run_id) == "66.0 rbf"
 
 
 def test_a_step_before_that_fails_keeps_the_sweep_from_running(swept):

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from airflow_mlpipe.exceptions import DataError, StepError
+from airflow_mlpipe.exceptions import DataError, OutputMissingError, StepError
 from airflow_mlpipe.launchers.docker.archive import pack, turn_links, unpack
 from airflow_mlpipe.runtime.layout import StepDirectory
 
@@ -134,3 +134,15 @@ def test_links_by_the_paths_of_the_container_lead_to_the_same_on_the_worker(targ
     turn_links(target)
     assert (target / "model" / "deep" / "latest").read_text() == "x"
     assert str((target / "model" / "other").readlink()) == "/mlpipe/code/main.py"
+
+
+def test_outputs_that_are_no_folder_any_more_are_refused(target):
+    with pytest.raises(OutputMissingError, match="the command removed outputs/, or put something else in its place"):
+        unpack([tar_of(member("outputs", tarfile.SYMTYPE, linkname="/etc"))], target)
+
+
+def test_links_are_not_turned_where_a_link_in_the_place_of_outputs_leads_to(tmp_path, target):
+    (target / "latest").symlink_to("/mlpipe/outputs/model")
+    (tmp_path / "link").symlink_to(target)
+    turn_links(tmp_path / "link")
+    assert (target / "latest").readlink().as_posix() == "/mlpipe/outputs/model"

@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from airflow_mlpipe.launchers.docker import guard
 
-ORDER = '{"host": "unix:///no/such.sock", "tls": null, "name": "n", "claim": "c", "grace": 1, "path": []}'
+ORDER = json.dumps(
+    {
+        "host": "unix:///no/such.sock",
+        "tls": None,
+        "name": "n",
+        "claim": "c",
+        "grace": 1,
+        "path": [],
+        "certificates": "/no/such/folder",
+    }
+)
 
 
 def test_a_guard_that_is_dismissed_ends_at_once_without_asking_an_engine():
@@ -66,3 +78,17 @@ def test_an_engine_that_never_answers_is_given_up_in_the_end(answers, monkeypatc
     asked = answers(ConnectionError("refused"))
     guard.end({})
     assert len(asked) > 1
+
+
+def test_the_certificates_are_there_until_the_container_is_ended_and_then_no_more(tmp_path, monkeypatch):
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "key.pem").touch()
+    order = json.loads(ORDER) | {"certificates": str(tmp_path / "tls")}
+    there = []
+    monkeypatch.setattr(guard.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(guard.os, "read", lambda *_: b"")
+    monkeypatch.setattr(guard, "end", lambda given: there.extend(Path(given["certificates"]).iterdir()))
+    monkeypatch.setattr(sys, "argv", ["guard", json.dumps(order)])
+    guard.main()
+    assert there == [tmp_path / "tls" / "key.pem"]
+    assert not (tmp_path / "tls").exists()

@@ -38,6 +38,24 @@ def test_only_what_others_did_to_a_pod_is_a_disruption(now, words):
     assert disruption(now) == words
 
 
+@pytest.mark.parametrize(
+    ("now", "own"),
+    [
+        (None, False),
+        (pod(ended("base", 143), leaving=True), False),
+        (pod(ended("base", 143), conditions=[TARGET]), False),
+        (pod(ended("base", 137), phase="Failed", reason="Evicted", message=PRESSURE), False),
+        (pod(phase="Failed", reason="NodeShutdown", message="off"), False),
+        (pod(ended("mlpipe-stage", 137, "OOMKilled"), phase="Failed"), False),
+        (pod(ended("base", 3), phase="Failed"), True),
+        (pod(ended("base", 137, "OOMKilled"), phase="Failed"), True),
+        (pod(phase="Failed", reason="DeadlineExceeded", message="too long"), True),
+    ],
+)
+def test_a_step_has_failed_by_itself_unless_others_took_its_pod_away_or_it_never_began(now, own):
+    assert failed(now, "mlpipe-train", ("last",)).own is own
+
+
 def test_events_tell_what_took_away_a_pod_that_is_gone():
     assert taken([event("Pulled", "x"), event("Preempted", "by another")]) == "Preempted: by another"
     assert taken([event("Killing", "Stopping container base")]) is None

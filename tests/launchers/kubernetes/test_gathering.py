@@ -93,10 +93,37 @@ def test_workers_that_do_not_answer_ssh_are_named_when_no_launcher_is_made():
         looking((0, thing("MPIJob"), pods), (1, thing("MPIJob"), pods), (12, thing("MPIJob"), pods), nodes=3)
 
 
+def test_a_worker_that_took_the_place_of_another_is_not_taken_for_the_launcher():
+    def worker(number, uid):
+        made = member("worker", number, RUNS)
+        made["metadata"]["uid"] = uid
+        return made
+
+    before, after = [worker(1, "a"), worker(2, "b")], [worker(1, "c"), worker(2, "b")]
+    with pytest.raises(StepError, match=r"does not answer ssh at port 2222"):
+        looking(*((now, thing("MPIJob"), pods) for now, pods in ((0, before), (1, after), (12, after))), nodes=3)
+
+
+def test_a_pod_that_takes_the_place_of_another_and_does_not_start_is_named():
+    late = stuck(1)
+    late["metadata"]["uid"] = "another"
+    both = [node(0, RUNS), node(1, RUNS)]
+    with pytest.raises(StepError, match=r"^node 1 of 2: the pod .*not started within 10 seconds"):
+        looking((0, thing(), both), (1, thing(), [both[0], late]), (12, thing(), [both[0], late]))
+
+
 @pytest.mark.parametrize("kind", ["Job", "MPIJob"])
 def test_the_time_in_a_queue_does_not_count(kind):
     held = thing(kind, suspended=True)
     looking((0, held, []), (1000, held, []), (1005, thing(kind), []))
+
+
+def test_pods_that_are_not_made_again_after_a_queue_took_them_away_are_missed():
+    both, held = [node(0, RUNS), node(1, RUNS)], thing(suspended=True)
+    with pytest.raises(StepError, match=r"1 of 2 pods of the Job mlpipe-train were not made"):
+        looking(
+            (0, thing(), both), (1, held, []), (1000, held, []), (1001, thing(), both[:1]), (1012, thing(), both[:1])
+        )
 
 
 def test_the_time_in_which_inputs_are_brought_does_not_count():

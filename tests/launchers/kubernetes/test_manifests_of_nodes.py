@@ -10,8 +10,9 @@ import kubernetes_validate
 import pytest
 
 from airflow_mlpipe.exceptions import CommandFailedError, StepError
-from airflow_mlpipe.launchers.kubernetes.identity import JOB, MPI_JOB, PodIdentity
+from airflow_mlpipe.launchers.kubernetes.identity import ATTEMPT, JOB, MPI_JOB, PodIdentity
 from airflow_mlpipe.launchers.kubernetes.indexed import job_for, service_for
+from airflow_mlpipe.launchers.kubernetes.members import mark, selector
 from airflow_mlpipe.launchers.kubernetes.mpijob import mpijob_for
 from airflow_mlpipe.runtime.protocol import DistributionSpec, EnvironmentSpec
 from tests.launchers.kubernetes.pods import (
@@ -250,3 +251,12 @@ def test_what_many_nodes_cannot_do_is_refused_with_a_remedy(given, target, words
 def test_a_step_without_a_command_is_refused(made):
     with pytest.raises(CommandFailedError, match="no command"):
         made(command=())
+
+
+@pytest.mark.parametrize("made", [job(), mpijob()], ids=["job", "mpijob"])
+def test_all_pods_of_an_attempt_are_selected_by_it(made):
+    mark(made, 2)
+    assert made["metadata"]["annotations"][ATTEMPT] == "2"
+    wanted = dict(pair.split("=") for pair in selector(made["metadata"]["name"], 2).split(","))
+    makers = made["spec"].get("mpiReplicaSpecs", {"": made["spec"]}).values()
+    assert all(wanted.items() <= maker["template"]["metadata"]["labels"].items() for maker in makers)

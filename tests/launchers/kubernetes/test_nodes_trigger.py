@@ -9,7 +9,7 @@ from airflow_mlpipe.launchers.kubernetes import nodes_trigger
 from airflow_mlpipe.launchers.kubernetes.nodes_trigger import NodesTrigger
 from airflow_mlpipe.runtime.pod import failure
 from tests.launchers.kubernetes.states import ended
-from tests.launchers.kubernetes.test_fates import TARGET, node
+from tests.launchers.kubernetes.test_fates import TARGET, at, node
 from tests.launchers.kubernetes.test_gathering import RUNS, stuck, thing
 from tests.launchers.kubernetes.test_trigger import ARGUMENTS, GoneError
 
@@ -102,6 +102,16 @@ def test_a_pod_that_somebody_deleted_is_told_though_it_is_gone_by_then(monkeypat
     error = failure.load(fired(trigger(), FakeCluster(*looks), monkeypatch)["error"])
     assert isinstance(error, CommandFailedError)
     assert "node 1 (the pod mlpipe-train-1) of 2 was deleted while the step ran" in str(error)
+
+
+def test_pods_that_a_queue_took_away_are_not_the_reason_why_those_failed_that_were_made_later(monkeypatch):
+    both, away = [node(0, RUNS), node(1, RUNS)], [node(0, RUNS, deleted=1), node(1, RUNS, deleted=1)]
+    again = [node(0, RUNS), node(1, at(ended("base", 3), 30), phase="Failed")]
+    for made in again:
+        made["metadata"]["uid"] += "-again"
+    looks = [(thing(), both), (thing(suspended=True), away), (thing(), again)]
+    told = fired(trigger(), FakeCluster(*looks), monkeypatch)
+    assert (told["error"], told["taken"]) == ("", None)
 
 
 def test_a_job_that_is_gone_is_left_to_who_comes_back(monkeypatch):

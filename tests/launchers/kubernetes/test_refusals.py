@@ -60,3 +60,8 @@ def test_a_long_answer_is_cut():
     with pytest.raises(StepError) as caught, said("create"):
         raise refused(500, "x" * 5000)
     assert len(str(caught.value)) < 700
+
+
+def test_a_step_may_have_the_word_namespace_in_its_name():
+    with pytest.raises(NotThereError), said("read"):
+        raise refused(404, 'pods "find-namespace-ab12" not found')

@@ -86,3 +86,11 @@ def test_a_step_that_does_not_ask_for_it_saves_nothing(local_pod):
     pod.shell("mkdir ../checkpoint; echo 1 >../checkpoint/n; exit 1")
     assert pod.started().finish() == 1
     assert pod.store.sizes(layout.CHECKPOINTS) == {}
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed_to_the_credentials(local_pod):
+    script = f'rm -rf "$MLPIPE_CHECKPOINT"; ln -s {local_pod.credentials} "$MLPIPE_CHECKPOINT"; exit 1'
+    local_pod.shell(script, checkpoint=True)
+    assert local_pod.started().finish() == 1
+    assert "the checkpoint could not be saved: " in local_pod.said()
+    assert local_pod.store.names(layout.checkpoints(FINGERPRINT)) == []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from airflow_mlpipe.runtime.pod.access import Told
+from airflow_mlpipe.runtime.pod.nodes import Nodes
 from airflow_mlpipe.runtime.protocol import OutputSpec
 from airflow_mlpipe.store import layout
 from airflow_mlpipe.store.store import Store
@@ -87,3 +91,51 @@ def test_a_node_that_is_not_the_first_needs_no_outputs_and_shows_no_sign_of_life
     assert (first.finish(), second.finish()) == (0, 0)
     assert first.result() is not None
     assert "published" not in second.said()
+
+
+def test_a_sidecar_that_is_started_again_while_it_publishes_knows_still_that_the_others_have_ended(tmp_path):
+    store = Store.open(str(tmp_path / "store"))
+
+    def node(number):
+        told = Told(store.url, FINGERPRINT, "claim", tmp_path, tmp_path, 30, node=number, nodes=2, attempt="job-1")
+        return Nodes(store, told)
+
+    node(1).say_ended()
+    ended = threading.Event()
+    assert node(0).others_ended(ended)
+    threading.Timer(5, ended.set).start()
+    assert node(0).others_ended(ended)
+    node(0).forget()
+    assert store.sizes(layout.nodes(FINGERPRINT, "claim")) == {}
+
+
+def test_what_an_earlier_pod_of_a_node_of_the_same_job_has_said_does_not_count(nodes):
+    """A queue for quota takes the pods of a Job away, and lets the same Job make others."""
+    first, second = nodes(write("first", "sleep 30"), write("second"))
+    assert second.finish() == 0
+    first.delete()
+    assert len(marks(first)) == 1
+    third, fourth = (Pod(pod.home / "again", pod.store, told=pod.told) for pod in (first, second))
+    third.shell(write("third"), outputs=MODEL)
+    fourth.shell(write("fourth", "sleep 1; exit 3"), outputs=MODEL)
+    try:
+        fourth.started()
+        until(lambda: not marks(first))
+        third.started()
+        assert fourth.finish() == 3
+        until((third.root / ".exit").exists)
+        third.delete()
+        assert third.result() is None
+    finally:
+        third.end()
+        fourth.end()
+
+
+def test_what_a_node_has_said_stays_said_when_its_sidecar_is_started_again(nodes):
+    first, second = nodes(write("first", "sleep 3"), write("second"))
+    second.base.wait(30)
+    second.sidecar.kill()
+    second.sidecar.wait()
+    second.start_sidecar()
+    assert (first.finish(), second.finish()) == (0, 0)
+    assert first.result() is not None

@@ -301,6 +301,14 @@ def test_an_input_that_is_gone_is_told_with_its_place(pod):
     assert (lost.path, lost.reason) == (layout.output(FINGERPRINT, "earlier", "data"), "it is gone")
 
 
+def test_an_init_container_that_fails_leaves_nothing_in_a_volume_that_stays(pod):
+    there, gone = stored(pod, "there"), stored(pod, "gone")
+    pod.store.remove(layout.output(FINGERPRINT, "earlier", "gone"))
+    pod.shell("true", inputs={"there": there, "gone": gone})
+    assert pod.init().returncode == 1
+    assert list(pod.root.iterdir()) == []
+
+
 def test_a_pod_without_a_message_says_what_to_look_at(pod):
     done = pod.init()
     assert done.returncode == 1
@@ -388,3 +396,27 @@ def test_what_is_called_by_hand_says_so():
 
 def many(count):
     return {f"model{number}": OutputSpec() for number in range(1, count + 1)}
+
+
+@pytest.mark.parametrize("place", ["metrics.jsonl", "outputs", "outputs/model"])
+def test_a_command_cannot_have_the_sidecar_read_its_credentials(local_pod, place):
+    pod = local_pod
+    (pod.credentials / "model").write_text('{"secret": "hush-hush"}\n')
+    leads_to = pod.credentials if place == "outputs" else pod.credentials / "model"
+    pod.shell(f'cd "$MLPIPE_STEP_DIRECTORY" && rm -rf {place} && ln -s {leads_to} {place}', outputs=MODEL)
+    assert pod.started().finish() == wrapper.UNPUBLISHED
+    assert pod.result() is None
+    assert pod.published() == {}
+    assert "hush" not in f"{pod.failure()} {pod.said()}"
+
+
+def test_a_sidecar_that_cannot_go_on_lets_the_pod_end_and_says_why(local_pod):
+    pod = local_pod
+    pod.shell("true", checkpoint=True)
+    assert pod.init().returncode == 0
+    (pod.private / "signatures.json").write_text("[]")
+    pod.start_command()
+    until(lambda: wrapper.exit_code(pod.root) == 0)
+    pod.start_sidecar()
+    assert pod.finish() == wrapper.UNPUBLISHED
+    assert "the sidecar cannot go on: TypeError" in str(pod.failure())
