@@ -189,8 +189,8 @@ class NodesWork(Work):
             return None
         if words := fates.disruption(pod["pods"]):
             return words
-        gone = [given["metadata"]["name"] for given in pod["pods"] if is_leaving(given)]
-        return next(filter(None, (endings.taken(self.cluster.events(name)) for name in gone)), None)
+        gone = [(given["metadata"]["name"], given["metadata"]["uid"]) for given in pod["pods"] if is_leaving(given)]
+        return next(filter(None, (endings.taken(self.cluster.events(*each)) for each in gone)), None)
 
     def error(self, pod: Json | None, output: Printed) -> MlpipeError:
         """Return the error for nodes that have ended without a result."""

@@ -103,13 +103,14 @@ class PodTrigger(BaseTrigger):
                     return False
             else:
                 answered = time.monotonic()
-                if start.look(plain(pod), await self._events(), answered):
+                seen = plain(pod)
+                if start.look(seen, await self._events(seen["metadata"].get("uid")), answered):
                     return True
             await asyncio.sleep(_INTERVAL)
 
-    async def _events(self) -> list[dict[str, Any]]:
-        """Return what happened to the pod; nothing where one may not know that."""
+    async def _events(self, uid: str | None) -> list[dict[str, Any]]:
+        """Return what happened to the pod, not to earlier ones of its name; nothing where one may not know that."""
         with suppress(Exception):
             found = await self._inner.hook.get_pod_events(self._inner.pod_name, self._inner.pod_namespace)
-            return [plain(event) for event in found.items]
+            return [event for event in map(plain, found.items) if event["involvedObject"].get("uid") == uid]
         return []

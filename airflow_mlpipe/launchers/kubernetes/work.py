@@ -215,7 +215,9 @@ class Work:
         """
         if words := endings.disruption(pod) if pod else None:
             return words
-        return None if pod and not is_leaving(pod) else endings.taken(self.cluster.events(self.name))
+        if pod is None:
+            return endings.taken(self.cluster.events(self.name))
+        return endings.taken(self.cluster.events(self.name, pod["metadata"]["uid"])) if is_leaving(pod) else None
 
     def error(self, pod: Json | None, output: Printed) -> MlpipeError:
         """Return the error for a pod that has ended without a result."""

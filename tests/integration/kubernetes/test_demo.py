@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 
-from tests.integration.kubernetes.cluster import image
+from tests.integration.kubernetes.cluster import image, namespace
 
 if TYPE_CHECKING:
     from tests.integration.kubernetes.cluster import Namespace
@@ -99,15 +99,16 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, s3, _namespace):
-    """The runs, each after the one before."""
-    demo = Demo(tmp_path_factory.mktemp("demo") / "pipelines", _namespace, s3, s3.fresh())
-    demo.prepare()
-    demo.run("first", "--compute", "k8s")
-    demo.run("again", "--compute", "k8s")
-    demo.run("other c", "--compute", "k8s", "-p", "c=0.5")
-    demo.run("local", "-p", "c=0.5")
-    return demo
+def demo(tmp_path_factory, s3, _images):
+    """The runs, each after the one before, in a namespace where no other test has left events."""
+    with namespace() as own:
+        demo = Demo(tmp_path_factory.mktemp("demo") / "pipelines", own, s3, s3.fresh())
+        demo.prepare()
+        demo.run("first", "--compute", "k8s")
+        demo.run("again", "--compute", "k8s")
+        demo.run("other c", "--compute", "k8s", "-p", "c=0.5")
+        demo.run("local", "-p", "c=0.5")
+        yield demo
 
 
 def test_one_word_runs_every_script_in_a_pod_and_the_transfer_on_the_worker(demo):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 from airflow_mlpipe.exceptions import StepError
 from airflow_mlpipe.launchers.kubernetes.trigger import PodTrigger
@@ -23,8 +24,9 @@ class GoneError(Exception):
 class FakeHook:
     """Shows one pod."""
 
-    def __init__(self, shown):
+    def __init__(self, shown, events=()):
         self.shown = shown
+        self.events = list(events)
 
     async def get_pod(self, **_):
         if self.shown is None:
@@ -32,11 +34,13 @@ class FakeHook:
         return self.shown
 
     async def get_pod_events(self, *_):
-        raise PermissionError
+        if not self.events:
+            raise PermissionError
+        return SimpleNamespace(items=self.events)
 
 
-async def fired(trigger, shown):
-    trigger._inner.__dict__["hook"] = FakeHook(shown)
+async def fired(trigger, shown, events=()):
+    trigger._inner.__dict__["hook"] = FakeHook(shown, events)
     trigger.task_instance = None
     return [event.payload async for event in trigger.run()]
 
@@ -53,6 +57,24 @@ def test_a_pod_that_does_not_start_in_time_is_told_as_an_error():
     assert isinstance(error, StepError)
     assert "0/1 nodes" in str(error)
     assert (told["attempt"], told["taken"]) == (1, None)
+
+
+def test_what_happened_to_an_earlier_pod_of_the_same_name_does_not_count():
+    def told_of(uid):
+        about = {"name": "p", "uid": uid}
+        event = {
+            "reason": "FailedCreatePodSandBox",
+            "message": "no network",
+            "type": "Warning",
+            "involvedObject": about,
+        }
+        pending = pod(phase="Pending")
+        pending["metadata"]["uid"] = "now"
+        (told,) = asyncio.run(fired(PodTrigger(0, 1, ARGUMENTS), pending, [event]))
+        return told["error"]
+
+    assert "no network" in told_of("now")
+    assert "no network" not in told_of("before")
 
 
 def test_a_pod_that_is_gone_is_left_to_who_comes_back():

@@ -65,8 +65,9 @@ class FakeCluster:
 
     namespace = "ml"
 
-    def __init__(self, thing=None, pods=()):
+    def __init__(self, thing=None, pods=(), happened=()):
         self.pods = list(pods)
+        self.happened = dict(happened)
         self.api = self
         self.deleted = []
         self.hook = SimpleNamespace(
@@ -83,8 +84,8 @@ class FakeCluster:
     def put_secret(self, *_, **__):
         pass
 
-    def events(self, *_):
-        return []
+    def events(self, _name, uid=None):
+        return self.happened.get(uid, [])
 
     def another_api(self):
         return self
@@ -115,6 +116,18 @@ def test_a_pod_of_an_earlier_attempt_that_does_not_go_away_is_no_reason_to_begin
     assert seen["pods"] == now
     assert work.taken_away(seen) is None
     assert "deleted" not in str(failed(seen["pods"], work.name, [], TORCH))
+
+
+@pytest.mark.parametrize("given", [None, TORCH], ids=["one pod", "nodes"])
+def test_what_took_an_earlier_pod_of_the_same_name_away_took_not_this_one(site, given):
+    spec = step(distribution=given)
+    work = work_of(site, spec, FINGERPRINT, begun(site, spec))
+    leaving = node(1, deleted=5)
+    seen = {"thing": thing(), "pods": [leaving]} if given else leaving
+    taken = [{"reason": "Preempted", "message": "by another"}]
+    for uid, words in (("before", None), (leaving["metadata"]["uid"], "Preempted: by another")):
+        work.__dict__["cluster"] = FakeCluster(happened={uid: taken})
+        assert work.taken_away(seen) == words
 
 
 def test_a_deleted_pod_that_stays_is_waited_for_and_that_is_said(site, monkeypatch):
