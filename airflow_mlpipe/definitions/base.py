@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from airflow_mlpipe.definitions.faults import Fault, Refused, did_you_mean, faults_of, nearest, shown
+from airflow_mlpipe.definitions.faults import AZURE_ML, Fault, Refused, faults_of, nearest, shown
 from airflow_mlpipe.exceptions import DefinitionError
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ class Definition(BaseModel):
     @classmethod
     def _unknown(cls, key: object, data: Mapping[str, Any]) -> Fault:
         known = [name for name in cls.__pydantic_fields__ if name not in data]
-        near = nearest(key, known)
-        remedy = did_you_mean(key, known) if near else "Known: " + ", ".join(cls.__pydantic_fields__)
+        elsewhere = AZURE_ML.get(str(key))
+        near = elsewhere if elsewhere in known else nearest(key, known)
+        remedy = f"Did you mean {near}?" if near else "Known: " + ", ".join(cls.__pydantic_fields__)
         path = (key if isinstance(key, str) else str(key),)
         return Fault(path, "there is no such field", remedy, shown(key), at_key=True, instead=near)
 

@@ -89,6 +89,20 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
+AZURE_ML: Mapping[str, str] = {
+    "compute_target": "compute",
+    "runconfig": "environment",
+    "environment_definition": "environment",
+    "params": "parameters",
+    "estimator_entry_script_arguments": "arguments",
+    "data_reference_name": "name",
+    "output_name": "name",
+    "path_on_datastore": "path",
+    "is_directory": "kind",
+}
+"""What a field is called here, by what Azure ML calls it, where the two do not look alike enough to be guessed."""
+
+
 def did_you_mean(given: object, known: Iterable[str], prefix: str = "") -> str:
     """Return the remedy for a misspelt name: the nearest known one, or all of them."""
     names = list(dict.fromkeys(known))

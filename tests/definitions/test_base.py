@@ -6,8 +6,9 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from airflow_mlpipe.definitions import DataReference, Environment, PipelineData
+from airflow_mlpipe.definitions import DataReference, Environment, PipelineData, PythonScriptStep
 from airflow_mlpipe.definitions.base import build
+from airflow_mlpipe.definitions.faults import AZURE_ML
 from airflow_mlpipe.exceptions import DefinitionError
 from tests.definitions.helpers import problems
 
@@ -57,3 +58,24 @@ def test_its_errors_survive_pickling():
 def test_a_definition_already_made_is_taken_as_it_is():
     environment = Environment()
     assert build(Environment, environment) is environment
+
+
+@pytest.mark.parametrize(
+    ("make", "instead"),
+    [
+        (lambda: DataReference(data_reference_name="x"), "name"),
+        (lambda: DataReference(name="x", datastore="d", path_on_datastore="a.csv"), "path"),
+        (lambda: PipelineData("x", is_directory=True), "kind"),
+        (lambda: PythonScriptStep(script_name="a.py", runconfig="conda"), "environment"),
+        (lambda: PythonScriptStep(script_name="a.py", compute_target="cluster"), "compute"),
+    ],
+)
+def test_a_field_by_its_name_in_azure_ml_is_told_the_name_here(make, instead):
+    with pytest.raises(DefinitionError) as error:
+        make()
+    assert f"Did you mean {instead}?" in str(error.value)
+
+
+def test_every_field_that_azure_ml_calls_otherwise_is_one_of_ours():
+    ours = {name for cls in (DataReference, PipelineData, PythonScriptStep) for name in cls.__pydantic_fields__}
+    assert set(AZURE_ML.values()) <= ours
