@@ -129,25 +129,28 @@ class Tail:
 
 
 class Lines:
-    """Cuts a stream into lines for a log; a line without an end is cut every `MAX_LINE_BYTES`."""
+    """Cuts a stream into lines for a log; one that is longer than `MAX_LINE_BYTES` is cut there, however it came."""
 
     def __init__(self) -> None:
         self._begun = b""
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the lines that are complete by now."""
-        *complete, self._begun = (self._begun + chunk).split(b"\n")
+        *complete, begun = (self._begun + chunk).split(b"\n")
+        *cut, self._begun = _pieces(begun)
         for line in complete:
-            yield readable(line)
-        while len(self._begun) > MAX_LINE_BYTES:
-            line, self._begun = self._begun[:MAX_LINE_BYTES], self._begun[MAX_LINE_BYTES:]
-            yield readable(line)
+            yield from map(readable, _pieces(line))
+        yield from map(readable, cut)
 
     def rest(self) -> Iterator[str]:
         """Yield the last line if it has no end."""
         begun, self._begun = self._begun, b""
         if begun:
             yield readable(begun)
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    return [line[start : start + MAX_LINE_BYTES] for start in range(0, len(line) or 1, MAX_LINE_BYTES)]
 
 
 def readable(line: bytes) -> str:

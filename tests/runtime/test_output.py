@@ -106,6 +106,13 @@ def test_a_line_without_end_is_cut():
     assert list(lines.rest()) == ["x" * 5]
 
 
+def test_a_long_line_is_cut_too_where_its_end_comes_with_a_piece():
+    lines = Lines()
+    assert list(lines.feed(b"x" * MAX_LINE_BYTES)) == []
+    cut = list(lines.feed(b"x" * 10 + b"\ny\n"))
+    assert [len(line) for line in cut] == [MAX_LINE_BYTES, 10, 1]
+
+
 def test_the_tail_keeps_the_last_lines():
     tail = Tail()
     for number in range(1000):
