@@ -29,7 +29,8 @@ MODEL = {"model": OutputSpec()}
 COUNTS = 'echo x >> "$MLPIPE_OUTPUT_MODEL"; for i in 1 2 3 4 5 6 7 8 9 10; do echo "turn $i"; sleep 2; done'
 TURNS = [f"turn {number}" for number in range(1, 11)]
 WRITES = 'echo x > "$MLPIPE_OUTPUT_MODEL"'
-WAITS = f"echo begun; sleep 10; {WRITES}; echo ended"
+WAITS = f"echo begun; sleep 30; {WRITES}; echo ended"
+"""Longer than a sidecar takes to start where the machine is busy: until then nothing is watched over."""
 GRACE = 8
 SHORT = {"pod_template": {"spec": {"terminationGracePeriodSeconds": GRACE}}}
 OUTAGE = 8
