@@ -52,11 +52,12 @@ def _secret(
         metadata["namespace"] = namespace
     if owner is not None:
         metadata["ownerReferences"] = [owned_by(identity, owner)]
+    # Not immutable: of such a Secret a kubelet keeps what it has read while any pod that names it is there, and gives it
+    # to the next pod of the same name, though it was deleted and made anew with other credentials.
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
         "type": "Opaque",
-        "immutable": True,
         "stringData": dict(values),
     }

@@ -57,6 +57,13 @@ def test_where_the_workspace_has_the_pod_find_its_credentials_none_are_sent(site
     assert short_lived(IDENTITY, "ml", "uid", {}, given) == []
 
 
+def test_a_kubelet_does_not_keep_a_secret_for_the_next_pod_of_the_same_name(site):
+    spec = step(inputs=OUTSIDE)
+    credentials = Credentials.of(site, spec, target_from(spec.target))
+    secrets = short_lived(IDENTITY, "ml", "uid", {"TOKEN": "t"}, credentials)
+    assert [secret.get("immutable", False) for secret in secrets] == [False, False]
+
+
 def test_a_store_on_this_machine_is_refused_before_any_pod_is_made(site):
     spec = step(environment=EnvironmentSpec())
     with pytest.raises(StepError, match=r"lies on this machine, where no pod reaches it; give the workspace"):
