@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PrivateAttr
 from airflow_mlpipe.definitions.base import Definition, build
 from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, parse, substitute
 from airflow_mlpipe.definitions.faults import Fault, Refused, refuse, shown
-from airflow_mlpipe.definitions.parameter import PipelineParameter
+from airflow_mlpipe.definitions.parameter import PipelineParameter, TakesParameters
 from airflow_mlpipe.definitions.values import PortName, climbs, is_empty
 from airflow_mlpipe.store.attempts import ELSEWHERE, without_password
 
@@ -70,7 +70,7 @@ def _datastore_name(value: object) -> object:
 DatastoreName = Annotated[str, BeforeValidator(_datastore_name)]
 
 
-class Place(Definition):
+class Place(TakesParameters):
     """Where data lies outside the store: ``datastore`` and ``path``, or ``url``, or ``path`` alone."""
 
     datastore: DatastoreName | None = None
@@ -144,14 +144,6 @@ class DataReference(Place):
     """What makes it changed: its bytes (content), the version its storage tells, or only its place (path). Where it
     is not given: its bytes where they are cheap to read, else the version."""
 
-    _parameters: tuple[PipelineParameter, ...] = PrivateAttr(())
-
-    def __init__(self, /, **data: Any) -> None:  # noqa: ANN401 -- pydantic checks the fields
-        super().__init__(**data)
-        self._parameters = tuple(item for item in data.values() if isinstance(item, PipelineParameter))
-
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
     @classmethod
     def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
         """Allow a parameter object as the path or URL."""
@@ -161,11 +153,6 @@ class DataReference(Place):
         places = {name: data.get(name) for name in ("path", "url")}
         found = {name: item.name for name, item in places.items() if isinstance(item, PipelineParameter) and item.name}
         return {**data, **{name: str(Ref("parameters", parameter)) for name, parameter in found.items()}}
-
-    @property
-    def given_parameters(self) -> tuple[PipelineParameter, ...]:
-        """The parameter objects given in Python; the pipeline takes them in."""
-        return self._parameters
 
     def as_mount(self) -> DataReference:
         """Return the same data, mounted."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field
 
 from airflow_mlpipe.definitions import ports
-from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, parse
 from airflow_mlpipe.definitions.faults import Fault, Path, refuse
-from airflow_mlpipe.definitions.parameter import PipelineParameter
+from airflow_mlpipe.definitions.parameter import TakesParameters
 from airflow_mlpipe.definitions.values import Argument
 
 Starter: TypeAlias = Literal["torchrun", "mpi", "tensorflow"]
@@ -43,7 +42,7 @@ ProcessCount = Annotated[int | str, BeforeValidator(_count, json_schema_input_ty
 """How many there are: a number, or the expression that names the parameter that says it."""
 
 
-class Distribution(Definition):
+class Distribution(TakesParameters):
     """How many processes run the script, and what starts them."""
 
     kind: Starter | None = None
@@ -57,23 +56,10 @@ class Distribution(Definition):
     outputs_of: OutputsOf = "first"
     """Whose outputs count: those of the `first` process, or of `each`, in a folder named by its rank."""
 
-    _parameters: tuple[PipelineParameter, ...] = PrivateAttr(())
-
-    def __init__(self, /, **data: Any) -> None:  # noqa: ANN401 -- pydantic checks the fields
-        super().__init__(**data)
-        self._parameters = ports.parameters_in({"distribution": data})
-
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
     @classmethod
     def normalised(cls, data: Any) -> Any:  # noqa: ANN401 -- whatever a user wrote
         """Allow parameter objects as counts."""
         return ports.with_counts(data, COUNTS) if isinstance(data, Mapping) else data
-
-    @property
-    def given_parameters(self) -> tuple[PipelineParameter, ...]:
-        """The parameter objects given in Python."""
-        return self._parameters
 
     def wrong(self) -> Iterable[Fault]:
         """Return what is wrong beyond the single fields."""

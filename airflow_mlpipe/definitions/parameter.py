@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from pydantic import PrivateAttr
 from typing_extensions import assert_never
 
 from airflow_mlpipe.definitions.base import Definition
@@ -200,6 +201,28 @@ class PipelineParameter(Definition):
         if self.maximum is not None and given > self.maximum:
             return f"at most {self.maximum:g}"
         return ""
+
+
+class TakesParameters(Definition):
+    """A definition in which parameter objects may stand, where it is made in Python."""
+
+    _parameters: tuple[PipelineParameter, ...] = PrivateAttr(())
+
+    def __init__(self, /, **data: Any) -> None:  # noqa: ANN401 -- pydantic checks the fields
+        super().__init__(**data)
+        self._parameters = self.parameters_in(data)
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def parameters_in(cls, data: Mapping[str, Any]) -> tuple[PipelineParameter, ...]:
+        """Return the parameter objects among what a user gave."""
+        return tuple(item for item in data.values() if isinstance(item, PipelineParameter))
+
+    @property
+    def given_parameters(self) -> tuple[PipelineParameter, ...]:
+        """The parameter objects given in Python; the pipeline takes them in."""
+        return self._parameters
 
 
 def parameter_values(pipeline: Pipeline, given: Mapping[str, object]) -> dict[str, Scalar]:

@@ -156,7 +156,7 @@ def parameters_in(step: Given) -> tuple[PipelineParameter, ...]:
         given += inner.values() if isinstance(inner, Mapping) else getattr(inner, "given_parameters", ())
     bound = step.get("inputs", ())
     for place in (*(bound.values() if isinstance(bound, Mapping) else bound), step.get("source")):
-        given += place.given_parameters if isinstance(place, DataReference) else ()
+        given += getattr(place, "given_parameters", ())
     return tuple(item for item in given if isinstance(item, PipelineParameter))
 
 

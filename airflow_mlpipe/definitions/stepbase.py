@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, TypeAdapter
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, TypeAdapter
 
 from airflow_mlpipe.definitions import ports
-from airflow_mlpipe.definitions.base import Definition, build
+from airflow_mlpipe.definitions.base import build
 from airflow_mlpipe.definitions.conditions import Condition, RunIf, parse_condition
 from airflow_mlpipe.definitions.data import InputBinding, PipelineData, StepOutput
 from airflow_mlpipe.definitions.environment import Environment
 from airflow_mlpipe.definitions.expressions import VALUES, Ref, misplaced, refs
 from airflow_mlpipe.definitions.faults import Fault, Path, did_you_mean, refuse
 from airflow_mlpipe.definitions.parallel import ParallelField, parallel_faults
-from airflow_mlpipe.definitions.parameter import PipelineParameter
+from airflow_mlpipe.definitions.parameter import PipelineParameter, TakesParameters
 from airflow_mlpipe.definitions.sweep import SweepField, sweep_faults
 from airflow_mlpipe.definitions.values import (
     Argument,
@@ -68,7 +68,7 @@ Directory = Annotated[str, BeforeValidator(_text)]
 CommandLine = Annotated[str | tuple[Argument, ...], BeforeValidator(command_line)]
 
 
-class StepBase(Definition):
+class StepBase(TakesParameters):
     """What all kinds of steps have in common."""
 
     named_by: ClassVar[str | None] = "name"
@@ -113,23 +113,15 @@ class StepBase(Definition):
     version: str | None = None
     """A free label; it changes nothing."""
 
-    _parameters: tuple[PipelineParameter, ...] = PrivateAttr(())
-
-    def __init__(self, /, **data: Any) -> None:  # noqa: ANN401 -- pydantic checks the fields
-        super().__init__(**data)
-        self._parameters = ports.parameters_in(data)
-
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
     @property
     def script(self) -> str | None:
         """The Python script that the step runs, relative to its source directory; None if it runs none."""
         return None if self.script_field is None else getattr(self, self.script_field)
 
-    @property
-    def given_parameters(self) -> tuple[PipelineParameter, ...]:
-        """The parameter objects given in Python; the pipeline takes them in."""
-        return self._parameters
+    @classmethod
+    def parameters_in(cls, data: Mapping[str, Any]) -> tuple[PipelineParameter, ...]:
+        """Return the parameter objects among what a user gave, in whatever field they may stand."""
+        return ports.parameters_in(data)
 
     @property
     def output(self) -> dict[str, StepOutput]:

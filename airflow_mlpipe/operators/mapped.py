@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import get_parsing_context
@@ -35,8 +35,9 @@ class CheckedPartial(OperatorPartial):
         mapped = super()._expand(expand_input, strict=strict)
         if get_parsing_context().dag_id is None:  # a task needs to know of no other
             outputs = (output for step in self._steps(mapped, expand_input.value) for output in step.outputs.values())
-            announces = outlets_of(mapped.dag_id if mapped.has_dag() else "", outputs)
-            mapped.outlets = [*others(mapped.outlets, announces), *announces]
+            mapped.announces = outlets_of(mapped.dag_id if mapped.has_dag() else "", outputs)
+            if mapped.announces:
+                mapped.outlets = [*others(_several(mapped.outlets), mapped.announces), *mapped.announces]
         return mapped
 
     def _steps(self, mapped: MappedOperator, value: Any) -> Sequence[Step]:
@@ -91,6 +92,11 @@ def data_names(mapped: Any) -> frozenset[str]:
         return frozenset()
     own = inspect.signature(mapped.operator_class.__init__).parameters
     return frozenset(name for name in own if name not in mapped.partial_kwargs)
+
+
+def _several(outlets: Any) -> list[Any]:
+    """Return outlets as Airflow takes them: none, one, or a collection."""
+    return list(outlets or ()) if not outlets or isinstance(outlets, Collection) else [outlets]
 
 
 def _items(value: Any) -> list[Any]:

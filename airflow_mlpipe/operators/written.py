@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_mlpipe.definitions.base import Definition
 from airflow_mlpipe.definitions.faults import MISSING
 from airflow_mlpipe.exceptions import DefinitionError, Problem
+from airflow_mlpipe.operators.announce import others
 from airflow_mlpipe.operators.checks import owner_of, written_at
 from airflow_mlpipe.operators.inputs import LATER, NAMES, as_defined, given_by_tasks, is_given, known, names_used
 from airflow_mlpipe.operators.mapped import CheckedPartial, data_names
@@ -41,7 +42,10 @@ class WrittenOperator(StepOperator):
     """The fields that may hold Airflow templates and XComs; each is a template field of its own."""
 
     def __init__(self, *, task_id: str, fields: Mapping[str, Any], **kwargs: Any) -> None:
-        data = self._names_of_data(task_id, kwargs.get("dag"))
+        mapped = self._mapped(task_id, kwargs.get("dag"))
+        if of_others := getattr(mapped, "announces", ()):
+            kwargs["outlets"] = others(kwargs["outlets"], of_others)
+        data = data_names(mapped)
         fields = {name: as_data(value) if name in data else value for name, value in fields.items()}
         upstream = given_by_tasks(self._inputs_in(fields))
         super().__init__(task_id=task_id, step=self.define(task_id, fields, upstream), upstream=upstream, **kwargs)
@@ -109,10 +113,10 @@ class WrittenOperator(StepOperator):
             text, lambda masked: super(WrittenOperator, self).render_template(masked, context, env)
         )
 
-    def _names_of_data(self, task_id: str, dag: DAG | None) -> Collection[str]:
-        """Return the fields that other tasks give to one step of a mapped operator."""
+    def _mapped(self, task_id: str, dag: DAG | None) -> Any:
+        """Return the mapped operator that makes this one; None where none does."""
         from_mapped = self._BaseOperator__from_mapped  # Airflow sets it before a constructor begins
-        return data_names(dag.task_dict.get(task_id)) if from_mapped and dag else ()
+        return dag.task_dict.get(task_id) if from_mapped and dag else None
 
     def _defined(self) -> tuple[Step, Mapping[str, Any]]:
         """Return the step with what Airflow rendered, and the values of the inputs that other tasks give."""

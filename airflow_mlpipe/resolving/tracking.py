@@ -112,7 +112,7 @@ class Tracking:
         experiment, those are left alone.
         """
         declared, secrets = spec.environment.variables, spec.environment.secrets
-        if "MLFLOW_TRACKING_URI" in secrets or declared.get("MLFLOW_TRACKING_URI", address).rstrip("/") != address:
+        if _URI in secrets or declared.get(_URI, address).rstrip("/") != address:
             return spec
         names = {*declared, *secrets}
         late = {} if _URI in names else {_URI: address}

@@ -45,6 +45,13 @@ def test_airflow_knows_the_asset_of_mapped_tasks_before_any_of_them_makes_it(tmp
     assert expanded.outlets == [Asset("mine"), Asset("mlpipe://model")]
 
 
+def test_an_outlet_of_the_user_stays_that_is_no_list(tmp_path):
+    with dag_in(tmp_path):
+        mapped = CommandOperator.partial(task_id="a", command=WRITES, outputs=ANNOUNCED, outlets=Asset("mine"))
+        expanded = mapped.expand(parameters=[{"text": "one"}])
+    assert expanded.outlets == [Asset("mine"), Asset("mlpipe://model")]
+
+
 def test_each_map_index_announces_what_it_has_made(airflow, tmp_path):
     with dag_in(tmp_path):
         mapped = CommandOperator.partial(task_id="a", command=WRITES, outputs=ANNOUNCED).expand(
@@ -56,6 +63,22 @@ def test_each_map_index_announces_what_it_has_made(airflow, tmp_path):
         [["a[1].model"]],
         [],
         [],
+    ]
+
+
+def test_a_map_index_announces_no_asset_of_another(airflow, tmp_path):
+    made = {"parameters": {"text": "one"}}
+    with dag_in(tmp_path):
+        mapped = CommandOperator.partial(task_id="a", command=WRITES, outlets=[Asset("mine")]).expand_kwargs(
+            [{**made, "outputs": {"model": {"asset": name}}} for name in ("first", "second")]
+        )
+    assert mapped.outlets == [Asset("mine"), Asset("first"), Asset("second")]
+    told = [airflow.run(mapped, run, map_index=index).announced for run in ("r1", "r2") for index in (0, 1)]
+    assert [[asset for asset, _ in each] for each in told] == [
+        ["mine", "first"],
+        ["mine", "second"],
+        ["mine"],
+        ["mine"],
     ]
 
 
